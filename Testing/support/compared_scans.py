@@ -1,6 +1,6 @@
 """Compared scans without files, with known totals."""
 
-from CACTrainingLib.validation.comparison import ComparedScan
+from CACTrainingLib.truth.comparison import ComparedScan
 
 TOTALS = [0.0, 0.0, 0.0, 20.0, 50.0, 150.0, 300.0, 500.0, 900.0, 30.0] * 3
 

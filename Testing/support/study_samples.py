@@ -4,7 +4,7 @@ import numpy as np
 
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.scoring.uncertainty import TOTAL
-from CACTrainingLib.studies.records import HEART_MEASURES, StudyRecord
+from CACTrainingLib.truth.records import HEART_MEASURES, StudyRecord
 
 REACH_MG = {"map": 1.0, "reader": 3.0, "automatic": 3.0, "noise_free": 0.0}
 """Approximate mass in mg from which a method finds a plaque."""

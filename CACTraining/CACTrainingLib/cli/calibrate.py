@@ -38,7 +38,7 @@ class CalibrateOptions:
 
 def run(options: CalibrateOptions, progress: Progress) -> None:
     """Calibrate. Raises CTError, OutputError."""
-    from ..validation import calibration
+    from ..truth import calibration
 
     calibration.run(options, progress)
 

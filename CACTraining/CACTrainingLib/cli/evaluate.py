@@ -50,7 +50,7 @@ def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], p
     # Studies are imported on use, so that `cac --help` and option errors are fast.
     from CACScoringLib.models.choice import ModelChoice
 
-    from ..studies.evaluation import SCAN_STUDIES, EvaluationSettings, evaluate
+    from ..truth.evaluation import SCAN_STUDIES, EvaluationSettings, evaluate
 
     studies = SCAN_STUDIES if name == "all" else (name,)
     settings = from_file(sources, SECTION, EvaluationSettings(studies, values["output"], _data(name, values)))

@@ -263,7 +263,7 @@ def _reference(
         annotator: Annotator whose regions and labels count, where there are several.
         output: Table (CSV) to write.
     """
-    from ..studies.scans import write_reference
+    from ..truth.scans import write_reference
 
     progress.begin(["reference"])
     with progress.step("reference"):

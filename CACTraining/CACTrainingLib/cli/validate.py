@@ -5,12 +5,12 @@ from __future__ import annotations
 from CACScoringLib.cli.options import Command
 from CACScoringLib.core.progress import Progress
 
-from ..validation.settings import ValidationSettings
+from ..truth.settings import ValidationSettings
 
 
 def run(settings: ValidationSettings, progress: Progress) -> None:
     """Validate. Raises CTError if the reference or a model cannot be used, OutputError."""
-    from ..validation.run import validate
+    from ..truth.validation import validate
 
     done = validate(settings, progress)
     print(f"{settings.output}: {len(done.scans)} scans compared, {len(done.refused)} left out")

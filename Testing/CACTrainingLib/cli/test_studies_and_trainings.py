@@ -15,9 +15,9 @@ from CACTrainingLib.cli.main import main
 from CACTrainingLib.evaluation import jobs, study
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.radiograph import prognosis
-from CACTrainingLib.studies import evaluation
-from CACTrainingLib.studies.evaluation import Evaluation, EvaluationSettings
 from CACTrainingLib.training import decomposition, slices, territories
+from CACTrainingLib.truth import evaluation
+from CACTrainingLib.truth.evaluation import Evaluation, EvaluationSettings
 
 
 @pytest.fixture

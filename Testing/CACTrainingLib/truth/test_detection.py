@@ -7,7 +7,7 @@ from study_tables import cells as cells_of
 from study_tables import tables_of
 
 from CACTrainingLib.evaluation.parts import METHODS
-from CACTrainingLib.studies import detection
+from CACTrainingLib.truth import detection
 
 MAP = METHODS["map"]
 

@@ -19,8 +19,8 @@ from CACScoringLib import run as scoring
 from CACScoringLib.core.grid import Grid
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.validation import run as validation
-from CACTrainingLib.validation.run import ValidationSettings, validate
+from CACTrainingLib.truth import validation
+from CACTrainingLib.truth.validation import ValidationSettings, validate
 
 
 @pytest.fixture(scope="module")

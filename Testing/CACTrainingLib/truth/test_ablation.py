@@ -17,10 +17,10 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.scoring.uncertainty import TOTAL
 from CACTrainingLib.evaluation import jobs
-from CACTrainingLib.studies import ablation
-from CACTrainingLib.studies.ablation import CONFIGURATIONS, score_configurations
-from CACTrainingLib.studies.records import scores_of
-from CACTrainingLib.studies.scoring import chest_room
+from CACTrainingLib.truth import ablation
+from CACTrainingLib.truth.ablation import CONFIGURATIONS, score_configurations
+from CACTrainingLib.truth.records import scores_of
+from CACTrainingLib.truth.scoring import chest_room
 
 STORED = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)
 

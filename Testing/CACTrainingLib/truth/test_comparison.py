@@ -19,8 +19,8 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.validation.agreement import categories
-from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
+from CACTrainingLib.truth.agreement import categories
+from CACTrainingLib.truth.comparison import ComparedScan, compare, jobs_of
 
 
 @pytest.fixture(scope="module")

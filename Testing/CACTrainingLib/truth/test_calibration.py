@@ -25,9 +25,9 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.datasets import TrainingScan
 from CACTrainingLib.phantom.cohort.cohort import SAMPLES
 from CACTrainingLib.training import fits
-from CACTrainingLib.validation import calibration
-from CACTrainingLib.validation.calibration import calibration_scans, choose
-from CACTrainingLib.validation.measured_scans import LOGIT, PLACE, SLICE_THRESHOLD, MeasuredScan
+from CACTrainingLib.truth import calibration
+from CACTrainingLib.truth.calibration import calibration_scans, choose
+from CACTrainingLib.truth.measured_scans import LOGIT, PLACE, SLICE_THRESHOLD, MeasuredScan
 
 
 @pytest.fixture(autouse=True)

@@ -33,9 +33,9 @@ from ..evaluation.measures import (
 from ..evaluation.page import cell_text
 from ..evaluation.papers import texts_of
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
-from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.collection import Layout
 from .comparison import ComparedScan
+from .scored_scan import SCORED_METHODS
 
 LEAST = (1, 100, 400)
 TEXTS = texts_of("validation")

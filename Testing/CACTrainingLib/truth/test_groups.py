@@ -17,9 +17,9 @@ from CACTrainingLib.cli import main as cli
 from CACTrainingLib.evaluation.page import facts_of, write_study
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.reference import ReferenceScan
-from CACTrainingLib.validation import scan_sections
-from CACTrainingLib.validation.agreement import ComparedScans, Raters
-from CACTrainingLib.validation.before_after import earlier_scans, section
+from CACTrainingLib.truth import scan_sections
+from CACTrainingLib.truth.agreement import ComparedScans, Raters
+from CACTrainingLib.truth.before_after import earlier_scans, section
 
 
 def record(interval, kernel, thickness_mm=2.5, withheld=False, left_out=()):

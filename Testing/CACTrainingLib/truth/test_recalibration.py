@@ -30,11 +30,11 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, 
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.training.fits import FORMER_SCANS, fitted_errors
-from CACTrainingLib.validation import recalibration as recalibrations
-from CACTrainingLib.validation import run
-from CACTrainingLib.validation.comparison import ComparedScan, compare, jobs_of
-from CACTrainingLib.validation.recalibration import MIN_PATIENTS, Case, check, recalibrate, store
-from CACTrainingLib.validation.run import ValidationSettings, validate
+from CACTrainingLib.truth import recalibration as recalibrations
+from CACTrainingLib.truth import validation as run
+from CACTrainingLib.truth.comparison import ComparedScan, compare, jobs_of
+from CACTrainingLib.truth.recalibration import MIN_PATIENTS, Case, check, recalibrate, store
+from CACTrainingLib.truth.validation import ValidationSettings, validate
 
 FORMER = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
 CALIBRATION = {"candidates": asdict(FORMER), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}

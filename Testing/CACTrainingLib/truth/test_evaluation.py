@@ -11,8 +11,8 @@ from study_tables import csv_rows
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.tables import write_table
 from CACTrainingLib.project.project import NewScan, Project
-from CACTrainingLib.studies import evaluation
-from CACTrainingLib.studies.evaluation import EvaluationSettings, evaluate
+from CACTrainingLib.truth import evaluation
+from CACTrainingLib.truth.evaluation import EvaluationSettings, evaluate
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,8 @@ from CACScoringLib.record.scores import LesionSet, MethodScore
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.scoring.lesions import find_lesions
 
-from ..evaluation.scored_scan import ScoredScan
 from ..references.reference import Reference, ReferenceScan
+from .scored_scan import ScoredScan
 
 PICTURES = 6
 """Most pictures of each kind per scan, of the largest lesions."""

@@ -12,7 +12,7 @@ from study_samples import record as made_record
 from CACScoringLib.core.errors import CTError, MaskError
 from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.scoring.uncertainty import TOTAL
-from CACTrainingLib.studies.records import HU_MM3, make_record
+from CACTrainingLib.truth.records import HU_MM3, make_record
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.scoring.uncertainty import TOTAL
 from CACScoringLib.statistics.masks import mask_agreement
 
-from ..evaluation.scored_scan import ScoredScan
 from ..phantom import LABEL_HU
 from .scans import StudyScan
+from .scored_scan import ScoredScan
 
 MG, HU_MM3 = "mg", "HU·mm³"
 """Units of mass: mg for digital patients (pseudo-mass over the HU that 1 mg in 1 mm³ adds), pseudo-mass for others."""

@@ -45,11 +45,11 @@ from CACScoringLib.statistics.patient_folds import parts_by_patient
 
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_difference, mean_value, value_row
 from ..evaluation.parts import METHODS, Section, TablePart, count
-from ..evaluation.scored_scan import SCORED_METHODS
 from ..training.fits import FOLDS, FORMER_SCANS, KnownScore, fitted_uncertainty, penalised_logistic
 from .agreement import LEAST, TEXTS, categories, category_kappa, f1_at
 from .comparison import ComparedScan
 from .scan_sections import held_rows, interval_table
+from .scored_scan import SCORED_METHODS
 
 MIN_PATIENTS = 20
 MIN_OF_EACH = 5

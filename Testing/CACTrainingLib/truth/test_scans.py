@@ -18,9 +18,9 @@ from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.proposals import Proposal
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.studies import scans as study_scans
-from CACTrainingLib.studies.records import make_record
-from CACTrainingLib.studies.scans import find_study_scans, lone_patients, write_reference
+from CACTrainingLib.truth import scans as study_scans
+from CACTrainingLib.truth.records import make_record
+from CACTrainingLib.truth.scans import find_study_scans, lone_patients, write_reference
 
 
 def digital_scan(folder, patient, number, **more):

@@ -15,9 +15,9 @@ from CACScoringLib.quality.calibration import Repeatability
 from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.statistics.agreement import LIMIT_FACTOR
 from CACTrainingLib.evaluation.parts import METHODS
-from CACTrainingLib.studies import reproducibility
-from CACTrainingLib.studies.records import ScoringFacts
-from CACTrainingLib.studies.reproducibility import limits, repeatability_of, store_limits
+from CACTrainingLib.truth import reproducibility
+from CACTrainingLib.truth.records import ScoringFacts
+from CACTrainingLib.truth.reproducibility import limits, repeatability_of, store_limits
 
 MAP, READER = METHODS["map"], METHODS["reader"]
 

@@ -12,10 +12,10 @@ from CACScoringLib.statistics.bootstrap import Estimate
 from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.references.reference import VESSELS
-from CACTrainingLib.validation import agreement, scan_sections
-from CACTrainingLib.validation.agreement import ComparedScans, Raters, categories, main_section
-from CACTrainingLib.validation.comparison import OutlinedLesion, WrongLesion
-from CACTrainingLib.validation.run import FIGURES, write_figures
+from CACTrainingLib.truth import agreement, scan_sections
+from CACTrainingLib.truth.agreement import ComparedScans, Raters, categories, main_section
+from CACTrainingLib.truth.comparison import OutlinedLesion, WrongLesion
+from CACTrainingLib.truth.validation import FIGURES, write_figures
 
 
 def hand_made_scans(count=80, seed=0, **more):

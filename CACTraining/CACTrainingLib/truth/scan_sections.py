@@ -33,10 +33,10 @@ from ..evaluation.measures import (
     value_row,
 )
 from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, TablePart, count, heading
-from ..evaluation.scored_scan import SCORED_METHODS
 from ..references.reference import ReferenceScan
 from .agreement import TEXTS, ComparedScans, Raters, categories, category_kappa, reach
 from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
+from .scored_scan import SCORED_METHODS
 
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
 """Size groups of lesions: lowest and excluded highest Agatston score, and title."""

@@ -1,1 +1,0 @@
-"""Studies of scan pairs: reproducibility, detection, accuracy, ablation, acquisition, models."""

@@ -1,1 +1,0 @@
-"""Validation against reference scores: readers of published references, and the page of agreement."""
