@@ -40,7 +40,7 @@ def digital_results(digital_pairs, tmp_path_factory):
     """The scans of `digital_pairs`, and their results by networks whose answers are known."""
     from digital_pairs import write_results
 
-    from CACTrainingLib.truth.scans import find_study_scans
+    from CACTrainingLib.references.registry import read_study
 
-    scans, _ = find_study_scans(digital_pairs)
+    scans = read_study(digital_pairs).scans
     return scans, write_results(scans, tmp_path_factory.mktemp("results"))

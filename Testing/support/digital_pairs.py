@@ -62,7 +62,7 @@ def write_pairs(folder):
 
 
 def write_results(scans, folder):
-    """Score each `StudyScan` and write its results; return the folders."""
+    """Score each scan and write its results; return the folders."""
     networks, folders = known_networks(), []
     for scan in scans:
         place = folder / scan.name.replace("/", "-")

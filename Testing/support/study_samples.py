@@ -4,7 +4,7 @@ import numpy as np
 
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.scoring.uncertainty import TOTAL
-from CACTrainingLib.truth.records import HEART_MEASURES, StudyRecord
+from CACTrainingLib.truth.records import HEART_MEASURES, ComparedScan, LesionRow
 
 REACH_MG = {"map": 1.0, "reader": 3.0, "automatic": 3.0, "noise_free": 0.0}
 """Approximate mass in mg from which a method finds a plaque."""
@@ -21,7 +21,15 @@ def record(patient="p0", number=1, visible=False, values=None, **more):
     """Make a record; values are, by method, scores or the mass in the LAD."""
     about = {"name": f"{patient}-{number}", "unit": "mg", "slice_threshold": 0.5}
     scores = {m: mass if isinstance(mass, dict) else scores_of({"LAD": mass}) for m, mass in (values or {}).items()}
-    return StudyRecord(patient=patient, number=number, visible=visible, values=scores, **{**about, **more})
+    return ComparedScan(patient=patient, number=number, visible=visible, values=scores, **{**about, **more})
+
+
+def map_lesions(*lesions):
+    """Make the rows of the map's lesions of an artery and mass, of which it is known whether they hold calcium."""
+    return tuple(
+        LesionRow("map", n, False, artery, holds, True, artery, 8.0 * mass, mass)
+        for n, (artery, mass, holds) in enumerate(lesions)
+    )
 
 
 def pairs(values, method="map"):
@@ -77,7 +85,7 @@ def _scan(name, number, plaques, distractors, g):
     slices = tuple((show, float(g.beta(4, 2) if show else g.beta(2, 5))) for show in shows)
     count = float(sum(p >= 0.6 for _, p in slices))
     values["slices"] = {TOTAL: (count, count)}
-    in_map = tuple((a, masses["map"][a], a in visible) for a in ARTERIES if masses["map"][a] > 0)
+    in_map = map_lesions(*((a, masses["map"][a], a in visible) for a in ARTERIES if masses["map"][a] > 0))
     return record(
         name,
         number,
@@ -89,6 +97,6 @@ def _scan(name, number, plaques, distractors, g):
         distractors=distractors,
         slices=slices,
         slice_threshold=0.6,
-        map_lesions=in_map,
+        lesions=in_map,
         heart=hearts(g.beta(60, 4), g.gamma(9, 1.5), g.gamma(9, 0.15)),
     )

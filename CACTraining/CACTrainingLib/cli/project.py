@@ -248,35 +248,6 @@ def _agreement(project: OpenedProject, progress: Progress, scan: Scans = ()) -> 
     return table if rows else "No scan has been annotated by two."
 
 
-def _reference(
-    project: OpenedProject,
-    *,
-    use: Annotated[str | None, option(choices=(*USES, "all"))] = None,
-    annotator: Annotator = None,
-    output: Annotated[Path, option(metavar="TABLE")],
-    progress: Progress,
-) -> str:
-    """List annotated scans in a table, as the reference for cac validate.
-
-    Args:
-        use: Use of the scans (default: test).
-        annotator: Annotator whose regions and labels count, where there are several.
-        output: Table (CSV) to write.
-    """
-    from ..truth.scans import write_reference
-
-    progress.begin(["reference"])
-    with progress.step("reference"):
-        try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            number, warnings = write_reference(project.folder, output, use, annotator)
-        except OSError as error:
-            raise OutputError(f"Cannot write {output}: {error.strerror}. Choose another --output.") from error
-    for warning in warnings:
-        progress.warning(ScanWarning("scan-left-out", warning))
-    return f"{output}: {number} scans, a reference for cac validate"
-
-
 def _prepare(
     project: OpenedProject,
     progress: Progress,
@@ -361,7 +332,6 @@ ACTIONS = {
     "use": _action(_use),
     "remove": _action(_remove),
     "agreement": _action(_agreement, "studies"),
-    "reference": _action(_reference, "studies", "cohort"),
     "prepare": _action(_prepare),
 }
 

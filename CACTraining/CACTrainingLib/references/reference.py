@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import BadReferenceError, CTError
+from CACScoringLib.core.files import read_json
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES, MAIN_ARTERIES, Artery, site_called
 from CACScoringLib.core.voxels import voxels_of
@@ -36,12 +37,15 @@ Outlines = Callable[[CTScan], sitk.Image]
 
 @dataclass(frozen=True)
 class ReferenceScan(ScanSource):
-    """A scan with its reference, in which its name is unique.
+    """A scan with its reference, in which its name is unique. Scoring does not use it.
 
     Attributes:
-        total: Agatston score; None if it follows from the outlines.
+        total: Agatston score; None if it follows from the outlines, or is unknown.
         vessels: Agatston score of the vessels that the reference has.
-        outlines: Outlines of calcium, if any; picklable.
+        outlines: Outlines of calcium, if any; picklable. They may be generous: only voxels of 130 HU that form a lesion
+            of the clinical rule count. Empty outlines mean that the reader saw no calcium.
+        labels: Slice index, counted from the feet, and visibility of coronary calcium; None to use the outlines.
+        number: 1 or 2 for the scans of a pair; more for further scans of a patient, which are in no pair.
         files: Files that the outlines are read from.
         comparator: Agatston score of another program, if the reference has it.
         missing: Reason why there is no reference of it; empty if there is one.
@@ -50,6 +54,8 @@ class ReferenceScan(ScanSource):
     total: float | None = None
     vessels: Mapping[str, float] = field(default_factory=dict)
     outlines: Outlines | None = None
+    labels: tuple[tuple[int, bool], ...] | None = None
+    number: int = 1
     files: tuple[Path, ...] = ()
     comparator: float | None = None
     missing: str = ""
@@ -59,6 +65,27 @@ class ReferenceScan(ScanSource):
         """Agatston scores that came with the scan: by artery, and the total as agatston."""
         none = dict.fromkeys(ARTERIES, 0.0) if self.total == 0 else {}
         return {**none, **self.vessels, **({} if self.total is None else {"agatston": self.total})}
+
+    @property
+    def has_positive_label(self) -> bool:
+        """True if a slice is labelled as showing coronary calcium."""
+        return any(shows for _, shows in self.labels or ())
+
+    def truth_file(self, name: str = "truth.json") -> Path:
+        """Return the path of a digital scan's file."""
+        assert self.truth is not None
+        return self.truth.with_name(name)
+
+    def read_truth(self) -> dict[str, Any]:
+        """Read a digital scan's `truth.json`. Raises OSError or ValueError if it cannot be read."""
+        return read_json(self.truth_file())
+
+    def hu_mm3_per_mass(self) -> float:
+        """HU·mm³ for one unit of mass: for 1 mg in a digital scan, else 1.
+
+        Raises OSError, ValueError or KeyError if the truth cannot be read.
+        """
+        return 1.0 if self.truth is None else 1000 * float(self.read_truth()["calcium_hu_per_mg_cm3"])
 
     def annotations(self, annotator: str) -> ImportedAnnotations:
         """Return the reference as annotations: regions of arteries, and the slices that show calcium.

@@ -19,7 +19,8 @@ from CACScoringLib.core.tables import Line, Table, read_table
 from CACScoringLib.core.text import abbreviated_list, printable
 from CACScoringLib.io.reading import stem
 
-from ..project.project import NewScan
+from ..project.project import NewScan, is_project
+from .annotated import DEFAULT_USE, DIGITAL, PAIR_COLUMNS, first_pairs, read_pairs, read_project
 from .coca import GATED, NONGATED
 from .collection import OWN_TABLE, Collection, Layout, collections
 from .folder import find_new_scans, new_scans
@@ -147,23 +148,40 @@ DECLARED = {entry.name: declared(entry) for entry in collections().values() if e
 FORMATS = (GATED, *DECLARED.values(), CAC_LABELS, NAMED_LABELS, NONGATED, TABLE)
 
 
-def read_reference(source: Path, scans: Path | None = None, progress: ProgressCallback | None = None) -> Reference:
+def read_reference(
+    source: Path,
+    scans: Path | None = None,
+    progress: ProgressCallback | None = None,
+    use: str | None = None,
+    annotator: str | None = None,
+) -> Reference:
     """Read a reference of any known format; scans without a reference are among the refused.
 
     Args:
-        source: File or folder of the reference.
+        source: File or folder of the reference, or of a project.
         scans: Folder of the scans, for references that name them by an id only.
         progress: Callback for the number of items read.
+        use: Use of a project's scans, or "all"; None for those for test.
+        annotator: Annotator of a project's scans, where there are several.
 
     Raises:
         BadReferenceError: The format is unknown or ambiguous, or no scan can be used.
+        CTError: An annotator has to be named, or is named of what is no project.
+        ProjectError: The project cannot be read.
         TableError: The table cannot be read.
     """
     if not source.exists():
         raise BadReferenceError(f"There is no reference {source}. Give a file or folder with reference scores.")
-    fitting = [form for form in FORMATS if form.fits(source)]
+    if is_project(source):
+        if scans is not None:
+            raise BadReferenceError("A project lists where its scans are. Leave --scans out.")
+        return read_project(source, use or DEFAULT_USE, annotator)
+    if use is not None or annotator is not None:
+        raise CTError(f"{source} is not a project: only a project's scans have a use and annotators.")
+    # A scan's folder may hold its truth beside labels of another format, which then counts.
+    fitting = [form for form in FORMATS if form.fits(source)] or [form for form in (DIGITAL,) if form.fits(source)]
     if not fitting:
-        titles = "; ".join(form.title for form in FORMATS)
+        titles = "; ".join(form.title for form in (*FORMATS, DIGITAL))
         raise BadReferenceError(f"{source} holds no reference of a known format ({titles}).")
     if len(fitting) > 1:
         titles = " and ".join(form.title for form in fitting)
@@ -178,6 +196,28 @@ def read_reference(source: Path, scans: Path | None = None, progress: ProgressCa
         why = abbreviated_list([f"{name}: {reason}" for name, reason in refused]) or "it is empty"
         raise BadReferenceError(f"No scan of {source} ({reference.title}) can be compared. {why}")
     return replace(reference, scans=usable, refused=refused)
+
+
+def read_study(
+    source: Path, pairs: int | None = None, use: str | None = None, annotator: str | None = None
+) -> Reference:
+    """Read the scans of a study, whose reference may be missing.
+
+    Args:
+        source: A reference, or a table of pairs (CSV, `annotated.PAIR_COLUMNS`, paths relative to it).
+        pairs: Number of patients with both scans, from the first; None for all scans.
+        use, annotator: As for `read_reference`.
+
+    Raises CTError as `read_reference`, and if no patient has two scans where pairs are wanted.
+    """
+    table = read_table(source.resolve(), short_lines=True) if source.suffix.lower() in ENDINGS else None
+    if table is not None and all(column in table for column in PAIR_COLUMNS):
+        if use is not None or annotator is not None:
+            raise CTError(f"{source} is not a project: only a project's scans have a use and annotators.")
+        reference = read_pairs(table)
+    else:
+        reference = read_reference(source, use=use, annotator=annotator)
+    return reference if pairs is None else first_pairs(reference, pairs)
 
 
 NewScans = tuple[list[NewScan], list[str]]

@@ -27,11 +27,11 @@ from ..evaluation.figures import panels_of_values
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..evaluation.measures import Measure
 from ..evaluation.parts import Section
+from ..references.reference import ReferenceScan
 from .detection import rates_of
-from .records import Scores, StudyRecord, pairs_of, scores_of
+from .records import ComparedScan, Scores, pairs_of, scores_of
 from .reproducibility import icc_of_pairs, relative_difference
 from .sample import TEXTS, Sample, score_table
-from .scans import StudyScan
 from .scoring import chest_room, models_key, remembering, with_networks
 
 VERSION = 4
@@ -90,8 +90,8 @@ _TITLE = "Ablation"
 
 
 def sections(
-    scans: Sequence[StudyScan],
-    records: Sequence[StudyRecord],
+    scans: Sequence[ReferenceScan],
+    records: Sequence[ComparedScan],
     folder: Path,
     pairs: int,
     models: Mapping[str, StoredModel],
@@ -144,7 +144,7 @@ def sections(
 
 
 def score_configurations(
-    scans: Sequence[StudyScan],
+    scans: Sequence[ReferenceScan],
     models: Mapping[str, StoredModel],
     configurations: Sequence[AblationConfiguration],
     file: Path,
@@ -169,7 +169,9 @@ def score_configurations(
     return {keys[key].name: decoded(values, dict[str, Scores], key) for key, values in results.items()}
 
 
-def _scored(networks: Networks, scan: StudyScan, configurations: tuple[AblationConfiguration, ...]) -> dict[str, Any]:
+def _scored(
+    networks: Networks, scan: ReferenceScan, configurations: tuple[AblationConfiguration, ...]
+) -> dict[str, Any]:
     ct = read_ct(scan.ct, scan.series)
     per_mass = scan.hu_mm3_per_mass()
     networks = remembering(networks)

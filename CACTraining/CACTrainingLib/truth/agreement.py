@@ -34,7 +34,7 @@ from ..evaluation.page import cell_text
 from ..evaluation.papers import texts_of
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
 from ..references.collection import Layout
-from .comparison import ComparedScan
+from .records import ComparedScan
 from .scored_scan import SCORED_METHODS
 
 LEAST = (1, 100, 400)
@@ -55,20 +55,24 @@ class ComparedScans(ExperimentComparison):
         self, scans: Sequence[ComparedScan], generator: np.random.Generator, vessels: Mapping[str, tuple[str, ...]]
     ) -> None:
         self.scans, self.vessels = tuple(scans), vessels
-        self.methods = tuple(key for key in SCORED_METHODS if all(key in scan.measured for scan in scans))
+        self.methods = tuple(key for key in SCORED_METHODS if all(key in scan.values for scan in scans))
         super().__init__([scan.patient for scan in scans], {key: METHODS[key] for key in self.methods}, generator)
         self.totals = long_table(
-            value_row(scan, method, value, scan.total) for scan in scans for method, value in scan.measured.items()
+            value_row(scan, method, scan.measured(method), scan.reference_total)
+            for scan in scans
+            for method in SCORED_METHODS
+            if method in scan.values
         )
 
     def vessel_scores(self) -> pd.DataFrame:
         """Long table of the vessels' scores, of the scans whose reference has them."""
         return long_table(
-            value_row(scan, method, values[vessel], scan.vessels[vessel], vessel)
-            for vessel in self.vessels
+            value_row(scan, method, scan.measured(method, arteries), scan.vessels[vessel], vessel)
+            for vessel, arteries in self.vessels.items()
             for scan in self.scans
             if vessel in scan.vessels
-            for method, values in scan.measured_vessels.items()
+            for method in SCORED_METHODS
+            if method in scan.values
         )
 
 
@@ -160,7 +164,7 @@ def _detection(compared: ComparedScans) -> Section:
         table_of_least = compared.totals.assign(
             truth=reach(least, compared.totals.truth), value=reach(least, compared.totals.value)
         )
-        true = [whole_score(scan.total) >= least for scan in compared.scans]
+        true = [whole_score(scan.reference_total) >= least for scan in compared.scans]
         rows.append(heading(f"≥ {least}: {sum(true)} of {len(true)} scans by the reference", columns))
         measures = rates(titles, table_of_least)
         rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
@@ -202,7 +206,7 @@ class Raters(ExperimentComparison):
         titles = {**compared.titles, **({self.comparator: self.comparator} if self.comparator else {})}
         super().__init__([scan.patient for scan in compared.scans], titles, generator)
         scores = [(scan, comparator_scores[scan.name]) for scan in compared.scans if scan.name in comparator_scores]
-        rows = [value_row(scan, self.comparator, score, scan.total) for scan, score in scores]
+        rows = [value_row(scan, self.comparator, score, scan.reference_total) for scan, score in scores]
         self.rows = pd.concat([compared.totals, long_table(rows)], ignore_index=True) if rows else compared.totals
 
 

@@ -18,7 +18,7 @@ from ..evaluation.jobs import kept_results
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_absolute_difference, value_row
 from ..evaluation.parts import METHODS, Cell, Section, count, heading
 from .agreement import TEXTS, ComparedScans, category_kappa, f1_at
-from .comparison import ComparedScan
+from .records import ComparedScan
 
 SAME_TOTAL = 0.5
 """Largest difference of a scan's reference score in the two validations."""
@@ -53,16 +53,16 @@ def section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int)
     pairs = [(former[scan.name], scan) for scan in compared.scans if scan.name in former]
     if not pairs:
         raise CTError("The earlier validation has none of these scans. Give one of the same reference.")
-    changed = [scan.name for before, scan in pairs if abs(before.total - scan.total) > SAME_TOTAL]
+    changed = [scan.name for before, scan in pairs if abs(before.reference_total - scan.reference_total) > SAME_TOTAL]
     if changed:
         raise CTError(f"The reference of {changed[0]} is not that of the earlier validation. Validate it again.")
-    if all(set(before.models) == set(scan.models) for before, scan in pairs):
+    if all(set(before.facts.models) == set(scan.facts.models) for before, scan in pairs):
         raise CTError("Both validations used the same models. Name others with --model.")
     rows: list[tuple[Cell, ...]] = []
     sentences = []
     patients = len({scan.patient for _, scan in pairs})
     for method in compared.methods:
-        if all(method in before.measured for before, _ in pairs):
+        if all(method in before.values for before, _ in pairs):
             lines = _rows(pairs, method, seed)
             rows += [heading(METHODS[method], COLUMNS), *lines]
             scans = f"n = {count(pairs, 'scan')} of {count(patients, 'patient')}"
@@ -75,7 +75,7 @@ def section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int)
 
 def _rows(pairs: Sequence[tuple[ComparedScan, ComparedScan]], method: str, seed: int) -> list[tuple[Cell, ...]]:
     values = [
-        value_row(scan, time, version.measured[method], scan.total)
+        value_row(scan, time, version.measured(method), scan.reference_total)
         for before, scan in pairs
         for time, version in (("before", before), ("after", scan))
     ]
@@ -110,4 +110,4 @@ def _verdict(difference: Cell, sign: int) -> str:
 
 
 def _model_names(scans: Sequence[ComparedScan]) -> str:
-    return ", ".join(sorted({model.name for scan in scans for model in scan.models})) or "no network"
+    return ", ".join(sorted({model.name for scan in scans for model in scan.facts.models})) or "no network"

@@ -16,9 +16,9 @@ import pandas as pd
 from CACScoringLib.statistics.roc import area_under_curve
 
 from ..evaluation.figures import panels_of_values
-from ..evaluation.measures import Measure, long_table, mean_value, rates, value_row
+from ..evaluation.measures import COLUMNS, Measure, long_table, mean_value, rates, value_row
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
-from .records import HEART_MEASURES, MG, StudyRecord
+from .records import HEART_MEASURES, MG, ComparedScan, lesion_table
 from .sample import TEXTS, VESSELS, WITH_AGATSTON, Sample, score_table
 
 KINDS = {
@@ -32,7 +32,7 @@ SIZES = {MG: (0.0, 1.0, 3.0, 10.0, 30.0, math.inf), "HU·mm³": (0.0, 1e3, 3e3, 
 RATES = ("Sensitivity", "False positives", "Accuracy", "F1")
 
 
-def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
+def sections(records: Sequence[ComparedScan], generator: np.random.Generator) -> tuple[Section, ...]:
     """Sections on scans, on arteries and lesions, and on slices; those without a reference are left out.
 
     Raises CTError.
@@ -54,7 +54,7 @@ def rates_of(rows: pd.DataFrame) -> list[Measure]:
     return rates(RATES, rows.assign(truth=rows.visible, value=rows.value > 0))
 
 
-def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
+def _scan_section(sample: Sample, scans: Sequence[ComparedScan]) -> Section:
     rows = score_table(scans)
     measures = rates_of(rows)
     visible = sum(bool(record.visible) for record in scans)
@@ -88,20 +88,21 @@ def _scan_section(sample: Sample, scans: Sequence[StudyRecord]) -> Section:
 def _artery_section(sample: Sample) -> tuple[Section, ...]:
     localised = [record for record in sample.scans if record.visible_arteries is not None]
     tables = [_artery_table(sample, localised)] if localised else []
-    lesions = [
-        value_row(record, "map", holds, item=n, mass=mass)
-        for record in sample.scans
-        for n, (_, mass, holds) in enumerate(record.map_lesions)
-        if holds is not None
-    ]
-    lesion_table = long_table(lesions, ("mass",))
-    tables += [_lesion_table(sample, lesion_table)] if lesions else []
+    lesions = _map_lesions(sample)
+    tables += [_lesion_table(sample, lesions)] if len(lesions) else []
     title, text = TEXTS.texts("arteries_and_lesions", scans=count(localised, "scan"))
     texts = (text,) if localised else ()
-    return (Section("detection_arteries", title, texts, tuple(tables), values=(lesion_table,)),) if tables else ()
+    return (Section("detection_arteries", title, texts, tuple(tables), values=(lesions,)),) if tables else ()
 
 
-def _artery_table(sample: Sample, records: Sequence[StudyRecord]) -> TablePart:
+def _map_lesions(sample: Sample) -> pd.DataFrame:
+    """Long table of the map's lesions in digital patients, 1 where there is coronary calcium."""
+    lesions = lesion_table(scan for scan in sample.scans if scan.truth_mg is not None)
+    lesions = lesions[(lesions.method == "map") & ~lesions.of_reference.astype(bool) & lesions.found.astype(bool)]
+    return lesions.assign(item=lesions.lesion, truth=0.0, value=lesions.true)[[*COLUMNS, "mass"]]
+
+
+def _artery_table(sample: Sample, records: Sequence[ComparedScan]) -> TablePart:
     arteries = score_table(records, vessels=VESSELS)
     groups = {"All": arteries, **{vessel: arteries[arteries.item == vessel] for vessel in VESSELS}}
     columns, rows = ("Method", *RATES), list[tuple[Cell, ...]]()
@@ -152,7 +153,7 @@ MIN_DICE = 0.8
 _MAX_NAMED = 10
 
 
-def heart_sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
+def heart_sections(records: Sequence[ComparedScan], generator: np.random.Generator) -> tuple[Section, ...]:
     """Section on the segmented heart. Raises CTError."""
     sample = Sample(records, generator)
     hearts = [(record, record.heart) for record in sample.scans if record.heart is not None]

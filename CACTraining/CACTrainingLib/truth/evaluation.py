@@ -1,7 +1,7 @@
 """Study of scan pairs from one command: score them, record each, and write the results.
 
-The output folder keeps `scans` (as `cac cohort` writes them) and `records.jsonl`, so that an interrupted study resumes,
-and writing its page again scores nothing.
+The output folder keeps `scans` (as `cac cohort` writes them) and `compared.jsonl`, so that an interrupted study
+resumes, and writing its page again scores nothing.
 """
 
 from __future__ import annotations
@@ -17,31 +17,28 @@ import numpy as np
 from CACScoringLib.cohort.folder import TABLE
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.errors import CTError, TableError
-from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.models.choice import ModelChoice
 
-from ..evaluation.jobs import JobSettings, job_key, kept_records, make_folder, scored_folders
+from ..evaluation.jobs import JobSettings, make_folder, scored_folders
 from ..evaluation.page import facts_of, write_study
 from ..evaluation.parts import Section, candidates_counted
-from ..project.project import is_project
+from ..references.annotated import lone_patients
+from ..references.reference import Reference, ReferenceScan
+from ..references.registry import read_study
 from . import ablation, detection, reproducibility
-from .records import StudyRecord, make_record, refused
+from .comparison import compare_all
+from .records import ComparedScan, refused
 from .reproducibility import store_limits
 from .sample import TEXTS, all_scores
-from .scans import DEFAULT_USE, StudyScan, find_study_scans, lone_patients, project_notes
 from .scoring import scoring_models
-
-RECORDS = "records.jsonl"
-"""File in the output folder with the record of each scan."""
 
 SCAN_STUDIES = ("reproducibility", "detection", "heart", "ablation")
 """All studies of `evaluate`."""
 
-RECORDS_VERSION = 6
-"""Version of the records; those of another version are made again."""
+WITHOUT_MAP = "It was scored by the clinical rule alone. Score it with the networks, as cac evaluate does."
 
 ON_RECORDS = {
     "reproducibility": reproducibility.sections,
@@ -57,7 +54,7 @@ class EvaluationSettings:
     Attributes:
         studies: Names of the studies.
         output: Output folder.
-        data: Cohort, table of pairs or project (`studies.scans`).
+        data: Cohort, table of pairs, project or another reference (`registry.read_study`).
         results: Folder of `cac cohort` with results to use instead of scoring.
         pairs: Number of pairs, from the first; None for all.
         models: Models to score with.
@@ -101,7 +98,7 @@ class Evaluation:
     """
 
     page: Path
-    records: tuple[StudyRecord, ...]
+    records: tuple[ComparedScan, ...]
     limits: Path | None = None
 
 
@@ -118,12 +115,12 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
     work = JobSettings(settings.workers or sensible_count(), settings.models.device, progress)
     progress.begin(["scans", "records", *settings.studies, "page"])
     make_folder(settings.output)
-    scans, records, sections = _scored(settings, work)
+    reference, records, sections = _scored(settings, work)
     for study in settings.studies:
         with progress.step(study):
-            sections += _sections(study, settings, scans, records, work)
+            sections += _sections(study, settings, reference.scans, records, work)
     with progress.step("page"):
-        digital = all(scan.truth is not None for scan in scans)
+        digital = all(scan.truth is not None for scan in reference.scans)
         name = f": {settings.studies[0]}" if len(settings.studies) == 1 else ""
         models = (model for record in records for model in record.facts.models)
         seconds = time.perf_counter() - started
@@ -135,12 +132,10 @@ def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> 
     return Evaluation(page, tuple(records), limits_card)
 
 
-def _scored(
-    settings: EvaluationSettings, work: JobSettings
-) -> tuple[list[StudyScan], list[StudyRecord], list[Section]]:
-    """Find, score and record the scans; return them with their records, and the page's first section."""
-    data = settings.data
-    scans, warnings = find_study_scans(data, settings.pairs, settings.use, settings.annotator)
+def _scored(settings: EvaluationSettings, work: JobSettings) -> tuple[Reference, list[ComparedScan], list[Section]]:
+    """Find, score and compare the scans; return them with their records, and the page's first section."""
+    reference = read_study(settings.data, settings.pairs, settings.use, settings.annotator)
+    scans = reference.scans
     with work.progress.step("scans"):
         if settings.results is not None:
             folders = _earlier_results(scans, settings.results)
@@ -149,24 +144,23 @@ def _scored(
             options = (settings.models, settings.workers, settings.overwrite, work.progress)
             folders = scored_folders(grouped, settings.output, *options)
     with work.progress.step("records"):
-        jobs = [
-            place if isinstance(place, str) else (_key(scan, place), (scan, place))
-            for scan, place in zip(scans, folders, strict=True)
-        ]
-        outcomes = kept_records(jobs, settings.output / RECORDS, lambda job: make_record(*job), StudyRecord, work)
-        records = [
-            refused(scan, record) if isinstance(record, str) else record
-            for scan, record in zip(scans, outcomes, strict=True)
-        ]
-    notes = project_notes(data, settings.use or DEFAULT_USE, scans) if is_project(data) else []
-    return scans, records, [_data_section(scans, records, notes, warnings)]
+        outcomes = compare_all(reference, folders, settings.output, work)
+        records = [usable(scan, outcome) for scan, outcome in zip(scans, outcomes, strict=True)]
+    return reference, records, [_data_section(reference, records)]
+
+
+def usable(scan: ReferenceScan, outcome: ComparedScan | str) -> ComparedScan:
+    """Return the record of a scan, which says so if the scan has no scores to study."""
+    if isinstance(outcome, str):
+        return refused(scan, outcome)
+    return outcome if "map" in outcome.values else refused(scan, WITHOUT_MAP)
 
 
 def _sections(
     study: str,
     settings: EvaluationSettings,
-    scans: Sequence[StudyScan],
-    records: Sequence[StudyRecord],
+    scans: Sequence[ReferenceScan],
+    records: Sequence[ComparedScan],
     work: JobSettings,
 ) -> tuple[Section, ...]:
     generator = np.random.default_rng(settings.seed)
@@ -176,7 +170,7 @@ def _sections(
     return ablation.sections(scans, records, settings.output / study, settings.ablation_pairs, models, work, generator)
 
 
-def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> list[Path | str]:
+def _earlier_results(scans: Sequence[ReferenceScan], folder: Path) -> list[Path | str]:
     """Find each scan's results in a folder of `cac cohort`, by its CT; else the reason why it has none."""
     try:
         lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
@@ -194,13 +188,6 @@ def _earlier_results(scans: Sequence[StudyScan], folder: Path) -> list[Path | st
     return folders
 
 
-def _key(scan: StudyScan, folder: Path) -> str:
-    """Key of a record, derived from the scan and the files that it depends on."""
-    files = [folder / LAST_FILE, scan.heart, scan.lesions, scan.truth]
-    content = (RECORDS_VERSION, scan.number, scan.patient, scan.labels, scan.labelled_whole)
-    return job_key(scan.name, *content, files=[path for path in files if path is not None and path.exists()])
-
-
 _KINDS = {
     "visible": "Coronary calcium shows in some slice",
     "hidden": "Coronary calcium that no slice shows",
@@ -210,19 +197,18 @@ _KINDS = {
 }
 
 
-def _data_section(
-    scans: Sequence[StudyScan], records: Sequence[StudyRecord], notes: Sequence[str], warnings: Sequence[str]
-) -> Section:
+def _data_section(reference: Reference, records: Sequence[ComparedScan]) -> Section:
+    scans = reference.scans
     scored = [record for record in records if record.refused is None]
     text = [
         f"{len(scans)} scans of {len({scan.patient for scan in scans})} patients; {len(scored)} scans could be scored "
         f"and compared, and {len(records) - len(scored)} could not.",
         *candidates_counted(sum(r.facts.candidate_evidence is None for r in scored), len(scored)),
-        *notes,
+        reference.about,
     ]
     for title, names in (
         ("Patients with one scan only, who are in no pair", lone_patients(scans)),
-        ("Left out or questionable", warnings),
+        ("Left out or questionable", [": ".join(item) for item in reference.refused]),
     ):
         if names:
             text.append(f"{title} ({len(names)}): {abbreviated_list(names)}")

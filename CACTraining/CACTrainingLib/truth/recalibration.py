@@ -47,7 +47,7 @@ from ..evaluation.measures import ExperimentComparison, Measure, long_table, mea
 from ..evaluation.parts import METHODS, Section, TablePart, count
 from ..training.fits import FOLDS, FORMER_SCANS, KnownScore, fitted_uncertainty, penalised_logistic
 from .agreement import LEAST, TEXTS, categories, category_kappa, f1_at
-from .comparison import ComparedScan
+from .records import ComparedScan
 from .scan_sections import held_rows, interval_table
 from .scored_scan import SCORED_METHODS
 
@@ -131,7 +131,8 @@ class Case(NamedTuple):
     def outlined(self) -> list[tuple[Lesion, bool]]:
         """Judged lesions of the clinical score, each with True if the reference outlines coronary calcium there."""
         listed = self.record.methods["threshold"].listed
-        pairs = [] if self.scan.coronary is None else zip(listed, self.scan.coronary, strict=True)
+        rows = [row for row in self.scan.lesions if row.method == "automatic" and not row.of_reference]
+        pairs = [(listed[row.lesion], row.true) for row in rows if row.true is not None]
         return [(x, is_coronary) for x, is_coronary in pairs if x.verdict is not None and x.verdict.kinds]
 
     def methods(self, change: _Change) -> dict[str, MethodScore]:
@@ -147,7 +148,7 @@ class Case(NamedTuple):
             np.array([lesion.clinical_agatston for lesion, _ in lesions], float),
             np.array([verdict.artery.key for _, verdict in lesions], object),
             np.array([verdict.probability for _, verdict in lesions], float),
-            {**self.scan.vessels, TOTAL: self.scan.total},
+            {**self.scan.vessels, TOTAL: self.scan.reference_total},
         )
 
 
@@ -228,7 +229,7 @@ def recalibrate(cases: Sequence[Case], base: ModelCard) -> Recalibration:
     Raises:
         TooFewError: There are too few scans.
     """
-    usable = [case for case in cases if case.scan.facts is not None]
+    usable = [case for case in cases if case.scan.facts.calibration is not None]
     _check_enough([case.scan for case in usable])
     why_not = _why_not_refitted(usable)
     former = base.calibration_as(ScoreCalibration)
@@ -285,7 +286,9 @@ def _fit(cases: Sequence[Case], former: ScoreCalibration, refit: bool) -> Calibr
             pairs = zip(cases, crossed, strict=True)
             scores = [case.known_score(methods[method]) for case, methods in pairs if method in methods]
             uncertainty[kind] = fitted_uncertainty(scores, former.uncertainty[kind], MIN_PATIENTS)
-    calibration_range = CalibrationRange.of([case.scan.facts for case in cases if case.scan.facts])
+    calibration_range = CalibrationRange.of(
+        [case.scan.facts.calibration for case in cases if case.scan.facts.calibration]
+    )
     return CalibrationFit(change.after(former.candidates), change, uncertainty, calibration_range)
 
 
@@ -293,14 +296,14 @@ def _evaluated(case: Case, fitted: CalibrationFit) -> dict[str, MethodScore]:
     """Score a scan as the fit would have it scored."""
     recorded = case.record.familiarity
     has_metal = recorded is not None and METAL in recorded.causes
-    familiarity = fitted.calibration_range.familiarity(case.scan.facts or {}, has_metal)
+    familiarity = fitted.calibration_range.familiarity(case.scan.facts.calibration or {}, has_metal)
     errors = ScanErrors(fitted.uncertainty, familiarity)
     return {kind: with_intervals(method, errors) for kind, method in case.methods(fitted.change).items()}
 
 
 def _folds(cases: Sequence[Case]) -> np.ndarray:
     """Fold of each scan, no patient in two. Stratified by the former score, so that no reference moves its scan."""
-    positive = np.array([case.scan.measured["automatic"] > 0 for case in cases])
+    positive = np.array([case.scan.measured("automatic") > 0 for case in cases])
     return parts_by_patient([case.scan.patient for case in cases], positive, FOLDS, seed=None)
 
 
@@ -316,8 +319,8 @@ def _check_enough(scans: Sequence[ComparedScan]) -> None:
             f"{patients} patients have a reference and an automatic clinical score; a calibration needs "
             f"{MIN_PATIENTS} at least. Scans that an earlier version scored count after scoring with --overwrite."
         )
-    with_calcium = {scan.patient for scan in scans if scan.total >= LIMITS[0]}
-    without = {scan.patient for scan in scans if scan.total < LIMITS[0]}
+    with_calcium = {scan.patient for scan in scans if scan.reference_total >= LIMITS[0]}
+    without = {scan.patient for scan in scans if scan.reference_total < LIMITS[0]}
     if min(len(with_calcium), len(without)) < MIN_OF_EACH:
         raise TooFewError(
             f"A calibration needs {MIN_OF_EACH} patients with coronary calcium and {MIN_OF_EACH} without any."
@@ -367,14 +370,14 @@ def section(result: Recalibration, name: str, base: str) -> Section:
 def _agreement(result: Recalibration) -> TablePart:
     rows = []
     for (scan, record), crossed in zip(result.cases, result.cross_fitted, strict=True):
-        place, after = int(categories(np.array([scan.total]))[0]), crossed["automatic"]
+        place, after = int(categories(np.array([scan.reference_total]))[0]), crossed["automatic"]
         before = record.categories.probabilities if record.categories else {}
         for method, probabilities, score in (
-            ("before", before, scan.measured["automatic"]),
+            ("before", before, scan.measured("automatic")),
             ("after", after.category_probabilities, after.total.clinical_agatston),
         ):
             probability = [*probabilities.values()][place] if probabilities else math.nan
-            rows.append(value_row(scan, method, score, scan.total, probability=probability))
+            rows.append(value_row(scan, method, score, scan.reference_total, probability=probability))
     table = long_table(rows, ("probability",))
     measures = [Measure(title, statistic, table) for title, statistic in MEASURES.items()]
     likely = table[table.probability.notna()]

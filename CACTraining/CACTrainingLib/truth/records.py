@@ -1,35 +1,18 @@
-"""Records of a study's scans: scores by every method, and the truth if known; stored as lines of JSON.
-
-The truth of digital patients has the slices with visible coronary calcium, the regions that a reader would paint, and
-the HU that calcium adds to each voxel. For other scans a reader's regions are the reference.
-"""
+"""Compared scans: scores and lesions of every method beside what is true of the scan; stored as lines of JSON."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any
 
-import numpy as np
+import pandas as pd
 
-from CACScoringLib.core.ct import mask_on_scan_grid
-from CACScoringLib.core.errors import CTError, MaskError
-from CACScoringLib.core.labels import ARTERIES, MAIN_ARTERIES, SITES, Artery
-from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.io.reading import read_lesion_labels, read_mask
-from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.record.score_record import ModelRecord, ScoreRecord
+from CACScoringLib.core.labels import ARTERIES
+from CACScoringLib.record.score_record import ModelRecord
 from CACScoringLib.record.scores import MethodScore
-from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.scoring.uncertainty import TOTAL
-from CACScoringLib.statistics.masks import mask_agreement
 
-from ..phantom import LABEL_HU
-from .scans import StudyScan
-from .scored_scan import ScoredScan
+from ..references.reference import ReferenceScan
 
 MG, HU_MM3 = "mg", "HU·mm³"
 """Units of mass: mg for digital patients (pseudo-mass over the HU that 1 mg in 1 mm³ adds), pseudo-mass for others."""
@@ -56,8 +39,11 @@ class ScoringFacts:
     Attributes:
         models: Models that scored it.
         warnings: Codes of the warnings.
+        seconds: Duration of scoring.
         decomposition_settings: Settings of the map.
         candidate_evidence: Calibration of the automatic clinical score's lesions; None without such a score.
+        calibration: Facts for the calibration range; None if the clinical score is not automatic, or by an earlier
+            version.
         hu_mm3_per_mass: HU·mm³ for one unit of mass.
         kvp: Tube voltage.
         slice_thickness_mm: Slice thickness.
@@ -66,8 +52,10 @@ class ScoringFacts:
 
     models: tuple[ModelRecord, ...] = ()
     warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
     decomposition_settings: dict[str, object] | None = None
     candidate_evidence: dict[str, object] | None = None
+    calibration: dict[str, float | None] | None = None
     hu_mm3_per_mass: float = 1.0
     kvp: float | None = None
     slice_thickness_mm: float | None = None
@@ -75,22 +63,57 @@ class ScoringFacts:
 
 
 @dataclass(frozen=True)
-class StudyRecord:
-    """One scan of a pair.
+class LesionRow:
+    """A lesion that a method lists, or one of the reference as a method sees it.
 
     Attributes:
-        name: Name of the scan in the cohort.
+        method: Key of METHODS.
+        lesion: Number among the lesions that the method lists, or among those of the reference, the largest first.
+        of_reference: True for a lesion of the reference.
+        artery: Key of its site: by the reference if it is one of the reference, else by the method.
+        true: True if the reference has coronary calcium there; None if unknown.
+        found: True if it counts, or if the method counts any of it.
+        named: Key of the site that the method assigns; None for a lesion of the reference that it does not count.
+        agatston: Agatston score, on the clinical scale.
+        mass: Mass in the scan's unit.
+        at: Key of the site that the reference labels at a false positive.
+        picture: Picture of an error, relative to the output.
+    """
+
+    method: str
+    lesion: int
+    of_reference: bool
+    artery: str
+    true: bool | None
+    found: bool
+    named: str | None
+    agatston: float
+    mass: float
+    at: str | None = None
+    picture: str | None = None
+
+
+@dataclass(frozen=True)
+class ComparedScan:
+    """A scan, scored and compared with its reference.
+
+    Attributes:
+        name: Name of the scan in the reference.
         patient: Patient ID.
-        number: 1 or 2.
+        number: 1 or 2 for the scans of a pair.
+        folder: Name of the folder of its results.
         unit: Unit of mass, MG or HU_MM3.
         values: Score by METHODS, as far as available.
+        total: Agatston score of the reference; None if unknown.
+        vessels: Agatston score of the reference by vessel.
+        has_outlines: True if it is known where all coronary calcium lies.
+        lesions: Lesions of methods and reference.
         visible: True if coronary calcium is visible, by the truth or else by the reader's regions; None if unknown.
         visible_arteries: Arteries with visible calcium; None if unknown.
         truth_mg: True coronary calcium of TOTAL and of ARTERIES, if known.
         distractors: Kinds of true non-coronary calcium and metal.
         slices: Visibility of calcium and the classifier's probability, for each slice with heart.
         slice_threshold: Probability from which the classifier calls a slice positive.
-        map_lesions: Artery and mass of each lesion of the map, and True if it holds coronary calcium, None if unknown.
         heart: HEART_MEASURES of the segmented heart, if a reference is known.
         facts: Acquisition and scoring.
         refused: Reason why it could not be scored; then `values` is empty.
@@ -99,16 +122,20 @@ class StudyRecord:
 
     name: str
     patient: str
-    number: int
-    unit: str
+    number: int = 1
+    folder: str = ""
+    unit: str = HU_MM3
     values: dict[str, Scores] = field(default_factory=dict)
+    total: float | None = None
+    vessels: dict[str, float] = field(default_factory=dict)
+    has_outlines: bool = False
+    lesions: tuple[LesionRow, ...] = ()
     visible: bool | None = None
     visible_arteries: tuple[str, ...] | None = None
     truth_mg: dict[str, float] | None = None
     distractors: tuple[str, ...] = ()
     slices: tuple[tuple[bool, float], ...] = ()
     slice_threshold: float = 0.0
-    map_lesions: tuple[tuple[str, float, bool | None], ...] = ()
     heart: dict[str, float] | None = None
     facts: ScoringFacts = ScoringFacts()
     refused: str | None = None
@@ -131,122 +158,43 @@ class StudyRecord:
             return "hidden"
         return "distractor" if self.distractors else "clean"
 
+    @property
+    def reference_total(self) -> float:
+        """Agatston score of the reference, where one is known."""
+        assert self.total is not None
+        return self.total
 
-def pairs_of(records: Iterable[StudyRecord]) -> list[tuple[StudyRecord, StudyRecord]]:
+    def measured(self, method: str, parts: Sequence[str] = (TOTAL,)) -> float:
+        """Return the Agatston score by a method, summed over arteries."""
+        return amount(self.values[method], AGATSTON, parts)
+
+
+def lesion_table(scans: Iterable[ComparedScan], vessels: Mapping[str, Sequence[str]] | None = None) -> pd.DataFrame:
+    """Long table of the lesions of all scans: the scan, its patient, and the fields of `LesionRow`.
+
+    vessels: Arteries by vessel of the reference, whose names take the arteries' place; of another site, None.
+    """
+    rows = [{"scan": scan.name, "patient": scan.patient, **vars(row)} for scan in scans for row in scan.lesions]
+    table = pd.DataFrame(rows, columns=["scan", "patient", *LesionRow.__dataclass_fields__])
+    if vessels is None:
+        return table
+    of_artery = {artery: vessel for vessel, arteries in vessels.items() for artery in arteries}
+    return table.assign(**{name: [of_artery.get(key) for key in table[name]] for name in ("artery", "named")})
+
+
+def pairs_of(records: Iterable[ComparedScan]) -> list[tuple[ComparedScan, ComparedScan]]:
     """Return scans 1 and 2 of each patient with both scored, in the order of the records."""
-    by_patient: dict[str, dict[int, StudyRecord]] = {}
+    by_patient: dict[str, dict[int, ComparedScan]] = {}
     for record in records:
         if record.refused is None:
             by_patient.setdefault(record.patient, {})[record.number] = record
     return [(scans[1], scans[2]) for scans in by_patient.values() if {1, 2} <= set(scans)]
 
 
-def refused(scan: StudyScan, reason: str) -> StudyRecord:
+def refused(scan: ReferenceScan, reason: str) -> ComparedScan:
     """Record of a scan that could not be scored, or whose truth could not be read."""
-    return StudyRecord(scan.name, scan.patient, scan.number, HU_MM3 if scan.truth is None else MG, refused=reason)
-
-
-def make_record(scan: StudyScan, folder: Path) -> StudyRecord:
-    """Make the record of a scan from its folder of results.
-
-    Raises CTError or OSError for files that cannot be read, ValueError, KeyError or TypeError for their content.
-    """
-    files = _Files(scan, folder)
-    record, methods = files.record, files.methods
-    if "map" not in methods:
-        raise CTError("It was scored by the clinical rule alone. Score it with the networks, as cac evaluate does.")
-    values = {key: scores_of(methods[key], files.per_mass) for key in ("map", "automatic")}
-    rules = record.methods["threshold"].rules
-    if files.regions is not None:
-        values["reader"] = _label_scores(files, files.regions, rules)
-    threshold = record.slices_positive_from
-    settings: Mapping[str, Any] = record.decomposition_settings or {}
-    if threshold is None:
-        threshold = float(settings["slice_threshold"])
-    probabilities = record.slice_probabilities or ()
-    count = float(sum(p is not None and p >= threshold for p in probabilities))
-    values["slices"] = {TOTAL: (count, count)}
-    if files.true_hu is not None:
-        values["noise_free"] = _noise_free(files, files.true_hu)
-    visible = files.visible_slices
-    with_probability = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
-    heart, warnings = _heart(files)
-    return StudyRecord(
-        name=scan.name,
-        patient=scan.patient,
-        number=scan.number,
-        unit=MG if files.truth else HU_MM3,
-        visible=files.visible,
-        visible_arteries=None if files.regions is None else _arteries_in(files.regions),
-        truth_mg=_truth_mg(files.truth),
-        distractors=tuple(sorted({d["kind"] for d in files.truth["distractors"]})) if files.truth else (),
-        values=values,
-        slices=tuple((shows_calcium, p) for shows_calcium, p in with_probability if p is not None),
-        slice_threshold=threshold,
-        map_lesions=_map_lesions(files),
-        heart=heart,
-        facts=_facts(record, files),
-        warnings=warnings,
-    )
-
-
-@dataclass(frozen=True)
-class _Files(ScoredScan):
-    """A scan with its results and its truth, or a reader's masks."""
-
-    scan: StudyScan
-
-    @cached_property
-    def truth(self) -> dict[str, Any] | None:
-        return None if self.scan.truth is None else self.scan.read_truth()
-
-    @cached_property
-    def per_mass(self) -> float:
-        """HU·mm³ for one unit of mass."""
-        return self.scan.hu_mm3_per_mass()
-
-    @cached_property
-    def regions(self) -> np.ndarray | None:
-        """A reader's `Artery` labels, uint8; None if nobody painted any, all 0 if the reader saw no calcium."""
-        path = self.scan.lesions if self.scan.truth is None else self.scan.truth_file("regions.nii.gz")
-        painted = None if path is None else read_lesion_labels(path)
-        if painted is None or not voxels_of(painted).any():
-            has_positive_label = any(shows for _, shows in self.scan.labels or ())
-            none_seen = (painted is not None or self.scan.labelled_whole) and not has_positive_label
-            return np.zeros(self.ct.hu.shape, np.uint8) if none_seen else None
-        labels, _ = mask_on_scan_grid(painted, self.ct, "lesion label map")
-        if unknown := set(np.unique(labels).tolist()) - {0, *SITES}:
-            raise MaskError(f"{path} holds the label {max(unknown)}, which is not that of an artery or another site.")
-        labels[labels >= Artery.UNASSIGNED] = 0
-        return labels
-
-    @cached_property
-    def visible_slices(self) -> dict[int, bool] | None:
-        """Visibility of coronary calcium in each slice with known truth."""
-        if self.truth:
-            return {int(label["k"]): bool(label["visible"]) for label in self.truth["slices"]}
-        if self.scan.labels is not None:
-            return dict(self.scan.labels)
-        return None if self.regions is None else dict(enumerate(np.any(self.regions, axis=(1, 2)).tolist()))
-
-    @property
-    def visible(self) -> bool | None:
-        """True if coronary calcium is visible in the scan; None where that is unknown."""
-        slices = self.visible_slices
-        if slices is None:
-            return None
-        if self.truth or any(slices.values()):
-            return any(slices.values())
-        return None if self.regions is None else bool(self.regions.any())
-
-    @cached_property
-    def true_hu(self) -> np.ndarray | None:
-        """HU that coronary calcium adds, negative lobes included; float32."""
-        if not self.truth:
-            return None
-        calcium = self.image(self.scan.truth_file("calcium_map.nii.gz"))
-        calcium *= np.float32(self.truth["calcium_hu_per_mg_cm3"])
-        return calcium
+    unit = HU_MM3 if scan.truth is None else MG
+    return ComparedScan(scan.name, scan.patient, scan.number, unit=unit, refused=reason)
 
 
 def scores_of(method: MethodScore, per_mass: float) -> Scores:
@@ -260,72 +208,3 @@ def scores_of(method: MethodScore, per_mass: float) -> Scores:
         masses = (lesion.pseudo_mass_hu_mm3 / per_mass for lesion in lesions)
         scores[artery] = sum(masses, 0.0), sum((lesion.clinical_agatston for lesion in lesions), 0.0)
     return scores
-
-
-def _label_scores(files: _Files, labels: np.ndarray, rules: ScoringRules, values: np.ndarray | None = None) -> Scores:
-    method = score_labels(files.ct, labels, rules, values)
-    scores = {**{artery.key: method.arteries[artery] for artery in MAIN_ARTERIES}, TOTAL: method.total}
-    return {part: (score.pseudo_mass_hu_mm3 / files.per_mass, score.agatston) for part, score in scores.items()}
-
-
-def _noise_free(files: _Files, true_hu: np.ndarray) -> Scores:
-    """Scores of the noise-free map: mass of its positive part; arteries and Agatston score from voxels of LABEL_HU."""
-    arteries = files.image(files.scan.truth_file("arteries.nii.gz"))
-    rules = ScoringRules(name="adjusted Agatston", threshold_hu=LABEL_HU)
-    scores = _label_scores(files, arteries, rules, true_hu)
-    positive = float(true_hu.sum(dtype=np.float64, where=true_hu > 0))
-    mass = positive * math.prod(files.ct.image.GetSpacing()) / files.per_mass
-    return scores | {TOTAL: (mass, scores[TOTAL][1])}
-
-
-def _truth_mg(truth: Mapping[str, Any] | None) -> dict[str, float] | None:
-    if not truth:
-        return None
-    masses = {TOTAL: truth["mass_mg"], **{artery: truth["mass_mg_by_artery"][artery] for artery in ARTERIES}}
-    return {part: float(mass) for part, mass in masses.items()}
-
-
-def _map_lesions(files: _Files) -> tuple[tuple[str, float, bool | None], ...]:
-    """Artery and mass of each lesion of the map, and True if it holds coronary calcium, None if unknown."""
-    true_hu = None if files.true_hu is None else files.true_hu.reshape(-1)
-    return tuple(
-        (
-            lesion.record.site.key,
-            lesion.record.pseudo_mass_hu_mm3 / files.per_mass,
-            None if true_hu is None else bool((true_hu[lesion.flat] >= LABEL_HU).any()),
-        )
-        for lesion in files.lesions("map")[: len(files.methods["map"].lesions)]
-    )
-
-
-def _heart(files: _Files) -> tuple[dict[str, float] | None, tuple[str, ...]]:
-    path = files.scan.heart if files.scan.truth is None else files.scan.truth_file("heart.nii.gz")
-    if path is None:
-        return None, ()
-    try:
-        reference, _ = mask_on_scan_grid(read_mask(path), files.ct, "heart mask")
-        heart = read_mask(files.folder / "heart.nii.gz")
-        heart.CopyInformation(files.ct.image)
-        agreement = mask_agreement(heart, files.ct.grid.image(reference))
-        return dict(zip(HEART_MEASURES, agreement, strict=True)), ()
-    except CTError as error:
-        return None, (f"Its heart cannot be compared: {error}",)
-
-
-def _arteries_in(regions: np.ndarray) -> tuple[str, ...]:
-    labels = np.unique(regions)
-    return tuple(artery.key for artery in Artery if artery in labels and artery.key in ARTERIES)
-
-
-def _facts(record: ScoreRecord, files: _Files) -> ScoringFacts:
-    scanner = files.truth["scanner"] if files.truth else {}  # images do not tell
-    return ScoringFacts(
-        models=record.models,
-        warnings=record.warning_codes,
-        decomposition_settings=record.decomposition_settings,
-        candidate_evidence=record.candidate_evidence,
-        hu_mm3_per_mass=files.per_mass,
-        kvp=scanner.get("kvp", record.acquisition.kvp),
-        slice_thickness_mm=scanner.get("slice_thickness_mm", record.acquisition.slice_thickness_mm),
-        slice_spacing_mm=record.input.spacing_mm[2],
-    )

@@ -35,7 +35,7 @@ from CACScoringLib.statistics.bootstrap import RESAMPLES, mean
 from ..evaluation.figures import bland_altman
 from ..evaluation.measures import Measure, agreement_rate, count_table, mean_difference, of_classes
 from ..evaluation.parts import METHODS, Figure, Section, TablePart
-from .records import AGATSTON, MASS, MG, StudyRecord, pairs_of
+from .records import AGATSTON, MASS, MG, ComparedScan, pairs_of
 from .sample import TEXTS, TOTALS, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
 
 MIN_PAIRS = 20
@@ -53,7 +53,7 @@ ICC_MASS, ICC_AGATSTON = "ICC of mass", "ICC of Agatston score"
 KAPPA, SAME_CATEGORY = "κ of categories", "Same category"
 
 
-def sections(records: Sequence[StudyRecord], generator: np.random.Generator) -> tuple[Section, ...]:
+def sections(records: Sequence[ComparedScan], generator: np.random.Generator) -> tuple[Section, ...]:
     """Sections on reproducibility of scores and of risk categories. Raises CTError."""
     sample = Sample(records, generator)
     if not sample.pairs:
@@ -99,7 +99,7 @@ def category(agatston: np.ndarray) -> np.ndarray:
     return np.searchsorted(_HIGHEST, [whole_score(score) for score in np.ravel(agatston)])
 
 
-def limits(records: Sequence[StudyRecord], method: str, quantity: str, of: str = "total") -> Limits | None:
+def limits(records: Sequence[ComparedScan], method: str, quantity: str, of: str = "total") -> Limits | None:
     """Limits of agreement of two scans of one patient (`limits_of_agreement`); None for fewer than MIN_PAIRS pairs.
 
     Pairs that are zero in both scans are left out.
@@ -213,7 +213,7 @@ _ACQUISITION = ("kvp", "slice_thickness_mm", "slice_spacing_mm")
 _TOLERANCE = 1e-6
 
 
-def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Path:
+def store_limits(records: Sequence[ComparedScan], card: Path | None = None) -> Path:
     """Store the limits of a study's pairs; return the card.
 
     Args:
@@ -229,7 +229,7 @@ def store_limits(records: Sequence[StudyRecord], card: Path | None = None) -> Pa
     return store_repeatability(card or _card(records), content)
 
 
-def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
+def repeatability_of(records: Sequence[ComparedScan]) -> dict[str, object]:
     """Limits with their conditions, as the fields of `Repeatability`. Raises CTError.
 
     Patients with a scan outside the calibration range are left out.
@@ -273,7 +273,7 @@ def repeatability_of(records: Sequence[StudyRecord]) -> dict[str, object]:
     }
 
 
-def _hu_mm3_per_mass(records: Sequence[StudyRecord]) -> float | None:
+def _hu_mm3_per_mass(records: Sequence[ComparedScan]) -> float | None:
     """HU·mm³ for one unit of mass; None if it differs between scans, so that limits in mg cannot be converted."""
     values = [record.facts.hu_mm3_per_mass for record in records]
     if records[0].unit == MG and max(values) - min(values) > _TOLERANCE * max(values):
@@ -281,13 +281,13 @@ def _hu_mm3_per_mass(records: Sequence[StudyRecord]) -> float | None:
     return values[0]
 
 
-def _range(records: Sequence[StudyRecord], name: str) -> list[float] | None:
+def _range(records: Sequence[ComparedScan], name: str) -> list[float] | None:
     values = [getattr(record.facts, name) for record in records]
     numbers = [float(value) for value in values if value is not None]
     return [min(numbers), max(numbers)] if numbers else None
 
 
-def _card(records: Sequence[StudyRecord]) -> Path:
+def _card(records: Sequence[ComparedScan]) -> Path:
     """Card of the installed model that made the maps. Recalibrated copies of it have other names."""
     scored = next(record for record in records if record.refused is None)
     models = [(model.name, model.sha256) for model in scored.facts.models if model.network == "decomposition"]

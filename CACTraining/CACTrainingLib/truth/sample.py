@@ -15,7 +15,7 @@ from CACScoringLib.scoring.uncertainty import TOTAL
 from ..evaluation.measures import ExperimentComparison, long_table, value_row
 from ..evaluation.papers import texts_of
 from ..evaluation.parts import METHODS, count
-from .records import AGATSTON, MASS, StudyRecord, amount, pairs_of
+from .records import AGATSTON, MASS, ComparedScan, amount, pairs_of
 
 WITH_AGATSTON = ("map", "reader", "automatic")
 """Methods with an Agatston score."""
@@ -36,7 +36,7 @@ TOTALS = {TOTAL: (TOTAL,)}
 CONDITIONS = ("number", "quantity", "kind", "visible", "distractors")
 """Conditions of `score_table`."""
 
-Pair = tuple[StudyRecord, StudyRecord]
+Pair = tuple[ComparedScan, ComparedScan]
 
 
 class Sample(ExperimentComparison):
@@ -53,7 +53,7 @@ class Sample(ExperimentComparison):
 
     def __init__(
         self,
-        records: Sequence[StudyRecord],
+        records: Sequence[ComparedScan],
         generator: np.random.Generator,
         titles: Mapping[str, str] = METHODS,
         reference: str = CALCIUM_MAP,
@@ -81,7 +81,7 @@ class Sample(ExperimentComparison):
 
 
 def score_table(
-    records: Sequence[StudyRecord], quantity: str = MASS, vessels: Mapping[str, Sequence[str]] = TOTALS
+    records: Sequence[ComparedScan], quantity: str = MASS, vessels: Mapping[str, Sequence[str]] = TOTALS
 ) -> pd.DataFrame:
     """Long table of scans by all methods. The truth is the true mass in mg, NaN if unknown.
 
@@ -107,7 +107,7 @@ def score_table(
     return long_table(rows, CONDITIONS)
 
 
-def all_scores(records: Sequence[StudyRecord]) -> pd.DataFrame:
+def all_scores(records: Sequence[ComparedScan]) -> pd.DataFrame:
     """Long table of masses and Agatston scores of scored scans, in total and by artery."""
     vessels = {**TOTALS, **{artery: (artery,) for artery in ARTERIES}}
     return pd.concat([score_table(records, quantity, vessels) for quantity in (MASS, AGATSTON)])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES
 
 from ..evaluation.jobs import SCANS
 from ..evaluation.measures import (
+    COLUMNS,
     ExperimentComparison,
     Measure,
     long_table,
@@ -35,7 +36,8 @@ from ..evaluation.measures import (
 from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, TablePart, count, heading
 from ..references.reference import ReferenceScan
 from .agreement import TEXTS, ComparedScans, Raters, categories, category_kappa, reach
-from .comparison import PICTURE_MM, PICTURES, ComparedScan, OutlinedLesion, site_name
+from .comparison import PICTURE_MM, PICTURES, site_name
+from .records import ComparedScan, lesion_table
 from .scored_scan import SCORED_METHODS
 
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
@@ -55,29 +57,37 @@ def lesion_sections(compared: ComparedScans, output: Path) -> tuple[Section, ...
         output: Folder of the validation, with the pictures.
     """
     parts = []
-    if items := [(scan, lesion) for scan in compared.scans for lesion in scan.lesions or ()]:
-        numbers = {"lesions": count(items, "lesion"), "scans": count({scan.name for scan, _ in items}, "scan")}
+    every = lesion_table(compared.scans, compared.vessels)
+    every = every[every.method.isin(compared.methods)]
+    is_of_reference = every.of_reference.astype(bool)
+    lesions, counted = every[is_of_reference], every[~is_of_reference & every.found.astype(bool)]
+    wrong = counted[counted.true.eq(False)]
+    if len(lesions):
+        outlined, counts = _lesion_rows(compared, lesions), _count_rows(compared, counted, wrong)
+        numbers = {
+            "lesions": count(int(outlined.item.nunique()), "lesion"),
+            "scans": count(int(lesions.scan.nunique()), "scan"),
+        }
         title, text = TEXTS.texts("lesions", **numbers)
-        lesions, counts = _lesion_rows(compared, items), _count_rows(compared)
-        tables = (_recall(compared, lesions), _precision(compared, counts))
-        parts.append(Section("lesions", title, (text,), tables, values=(lesions, counts)))
-    if pictures := _galleries(compared, output):
+        tables = (_recall(compared, outlined), _precision(compared, counts, wrong))
+        parts.append(Section("lesions", title, (text,), tables, values=(outlined, counts)))
+    if pictures := _galleries(compared, lesions, wrong, output):
         title, text = TEXTS.texts("pictures", cm=PICTURE_MM / 10, each=PICTURES, most=MAX_PICTURES)
         parts.append(Section("pictures", title, (text,), galleries=pictures))
     return (*parts, _worst(compared))
 
 
-def _lesion_rows(compared: ComparedScans, items: Sequence[tuple[ComparedScan, OutlinedLesion]]) -> pd.DataFrame:
-    """Long table of the reference's lesions, true where a method finds one, with the artery that it names."""
-    return long_table(
-        (
-            value_row(scan, method, lesion.found[method], item=n, agatston=lesion.agatston, vessel=lesion.vessel)
-            | {"named": lesion.named.get(method)}
-            for n, (scan, lesion) in enumerate(items)
-            for method in compared.methods
-        ),
-        ("agatston", "vessel", "named"),
+def _lesion_rows(compared: ComparedScans, lesions: pd.DataFrame) -> pd.DataFrame:
+    """Long table of the reference's lesions, true where a method finds one, with the vessel that it names."""
+    place = {method: n for n, method in enumerate(compared.methods)}
+    table = lesions.assign(
+        item=lesions.groupby(["scan", "lesion"], sort=False).ngroup(),
+        truth=0.0,
+        value=lesions.found.astype(bool),
+        vessel=lesions.artery.fillna("other"),
+        place=lesions.method.map(place),
     )
+    return table.sort_values(["item", "place"])[[*COLUMNS, "agatston", "vessel", "named"]].reset_index(drop=True)
 
 
 def _recall(compared: ComparedScans, rows_of_lesions: pd.DataFrame) -> TablePart:
@@ -97,22 +107,22 @@ def _recall(compared: ComparedScans, rows_of_lesions: pd.DataFrame) -> TablePart
     return TEXTS.table("lesions_found", columns, rows)
 
 
-def _count_rows(compared: ComparedScans) -> pd.DataFrame:
+def _count_rows(compared: ComparedScans, counted: pd.DataFrame, wrong: pd.DataFrame) -> pd.DataFrame:
     """Long table of the number of each method's lesions, as truth, and of those that the reference confirms."""
-    return long_table(
-        (
-            value_row(scan, method, n - len(wrong), n, "lesions", wrong=len(wrong), agatston=sum(wrong))
-            for scan in compared.scans
-            if scan.wrong is not None
-            for method, n in scan.counts.items()
-            if method in compared.methods
-            for wrong in [[lesion.agatston for lesion in scan.wrong if lesion.method == method]]
-        ),
-        ("wrong", "agatston"),
-    )
+    key = ["scan", "method"]
+    numbers, wrong_numbers = counted.groupby(key).size(), wrong.groupby(key).size()
+    scores = {at: sum(sorted(part.agatston, reverse=True)) for at, part in wrong.groupby(key)}
+    rows = []
+    for scan in (scan for scan in compared.scans if scan.has_outlines):
+        for method in compared.methods:
+            at = scan.name, method
+            n, errors = int(numbers.get(at, 0)), int(wrong_numbers.get(at, 0))
+            row = value_row(scan, method, n - errors, n, "lesions", wrong=errors, agatston=scores.get(at, 0))
+            rows.append(row)
+    return long_table(rows, ("wrong", "agatston"))
 
 
-def _precision(compared: ComparedScans, table: pd.DataFrame) -> TablePart:
+def _precision(compared: ComparedScans, table: pd.DataFrame, wrong: pd.DataFrame) -> TablePart:
     columns = ("Lesions of the method", *(METHODS[m] for m in compared.methods))
     measures = (
         Measure("Precision: proportion that holds calcium of the reference", value_over_truth, table),
@@ -120,41 +130,37 @@ def _precision(compared: ComparedScans, table: pd.DataFrame) -> TablePart:
         Measure("Agatston score of wrong lesions per scan", mean_value, table.assign(value=table.agatston)),
     )
     rows = [compared.measure_row(measure.title, measure) for measure in measures]
-    places = Counter((lesion.method, site_name(lesion.at)) for scan in compared.scans for lesion in scan.wrong or ())
+    places = Counter(zip(wrong.method, map(site_name, wrong["at"]), strict=True))
     rows.append(heading("Wrong lesions by what the reference labels there", columns))
     rows += [(f"  {name}", *(places[m, name] for m in compared.methods)) for name in sorted({n for _, n in places})]
     return TEXTS.table("lesions_wrong", columns, rows)
 
 
-def _galleries(compared: ComparedScans, output: Path) -> tuple[Gallery, ...]:
+def _galleries(
+    compared: ComparedScans, lesions: pd.DataFrame, wrong: pd.DataFrame, output: Path
+) -> tuple[Gallery, ...]:
+    scans = {scan.name: scan for scan in compared.scans}
+    lesions = lesions.assign(kind=[f"missed, {key} by the reference" for key in lesions.artery.fillna("other")])
+    wrong = wrong.assign(kind=[f"wrongly counted ({site_name(key)})" for key in wrong["at"]])
     galleries = []
     for method in compared.methods:
-        missed = [
-            (lesion.agatston, lesion.pictures[method], scan, f"missed, {lesion.vessel} by the reference")
-            for scan in compared.scans
-            for lesion in scan.lesions or ()
-            if method in lesion.pictures
-        ]
-        wrong = [
-            (lesion.agatston, lesion.picture, scan, f"wrongly counted ({site_name(lesion.at)})")
-            for scan in compared.scans
-            for lesion in scan.wrong or ()
-            if lesion.method == method and lesion.picture
-        ]
-        for name, title, items in (("missed", "Missed", missed), ("wrong", "Wrongly counted", wrong)):
-            worst = sorted(items, key=lambda item: item[0], reverse=True)[:MAX_PICTURES]
+        for name, title, table in (("missed", "Missed", lesions), ("wrong", "Wrongly counted", wrong)):
+            drawn = table[(table.method == method) & table.picture.notna()]
+            worst = drawn.sort_values("agatston", ascending=False, kind="stable")[:MAX_PICTURES]
             pictures = tuple(
                 PicturePart(
-                    (output / file).read_bytes(),
-                    f"{scan.name}: Agatston {score:.0f}, {kind}. Reference {scan.total:.0f} in all, found "
-                    f"{scan.measured[method]:.0f}.",
+                    (output / picture).read_bytes(),
+                    f"{scan.name}: Agatston {score:.0f}, {kind}. Reference {scan.reference_total:.0f} in all, found "
+                    f"{scan.measured(method):.0f}.",
                     _report_of(scan),
                 )
-                for score, file, scan, kind in worst
-                if (output / file).is_file()
+                for picture, score, kind, scan in zip(
+                    worst.picture, worst.agatston, worst.kind, map(scans.__getitem__, worst.scan), strict=True
+                )
+                if (output / picture).is_file()
             )
             if pictures:
-                note = f"{len(pictures)} of {len(items)} that were drawn."
+                note = f"{len(pictures)} of {len(drawn)} that were drawn."
                 galleries.append(Gallery(f"{name}_{method}", f"{title} by {METHODS[method]}", pictures, note))
     return tuple(galleries)
 
@@ -167,10 +173,10 @@ def _worst(compared: ComparedScans) -> Section:
     columns = ("Scan", "Reference", *(METHODS[m] for m in compared.methods), "Category", "Warnings")
     rows: list[tuple[float, tuple[Cell, ...]]] = []
     for scan in compared.scans:
-        scores = [float(x) for x in (scan.total, *(scan.measured[m] for m in compared.methods))]
+        scores = [float(x) for x in (scan.reference_total, *map(scan.measured, compared.methods))]
         classes = " / ".join(CATEGORY_TITLES[n] for n in categories(np.array(scores)))
         difference = max(abs(score - scores[0]) for score in scores[1:])
-        rows.append((difference, (scan.name, *scores, classes, ", ".join(scan.warnings) or None)))
+        rows.append((difference, (scan.name, *scores, classes, ", ".join(scan.facts.warnings) or None)))
     rows.sort(key=lambda row: -row[0])
     table = TEXTS.table("largest_differences", columns, [row for _, row in rows[:WORST]])
     return Section("scans", "The scans that differ most", (), (table,))
@@ -206,7 +212,8 @@ def interval_table(scores: Mapping[str, Iterable[tuple[ComparedScan, MethodScore
     for key, pairs in scores.items():
         for scan, score in pairs:
             low, high = score.total.interval_90 or (math.nan, math.nan)
-            rows.append(value_row(scan, key, float(low <= scan.total <= high), scan.total, low=low, high=high))
+            total = scan.reference_total
+            rows.append(value_row(scan, key, float(low <= total <= high), total, low=low, high=high))
     return long_table(rows, ("low", "high"))
 
 
@@ -273,20 +280,21 @@ def _false_zeros(
 ) -> tuple[Section, ...]:
     """Section on scans with calcium by the reference and a score of 0, with the largest candidate that was left out."""
     method = compared.methods[0]
-    positive = (scan for scan in compared.scans if reach(1, np.array([scan.total]))[0])
-    zeros = [scan for scan in positive if not reach(1, np.array([scan.measured[method]]))[0]]
+    positive = (scan for scan in compared.scans if reach(1, np.array([scan.reference_total]))[0])
+    zeros = [scan for scan in positive if not reach(1, np.array([scan.measured(method)]))[0]]
     if not zeros:
         return ()
     rows, pictures = list[tuple[Cell, ...]](), list[PicturePart]()
-    for scan in sorted(zeros, key=lambda scan: -scan.total):
+    for scan in sorted(zeros, key=lambda scan: -scan.reference_total):
         candidates = records[scan.name].methods[SCORED_METHODS[method][0]].left_out
         largest = max(candidates, key=lambda lesion: lesion.clinical_agatston, default=None)
         score = None if largest is None else largest.clinical_agatston
-        map_scores = (scan.measured[m] for m in compared.methods[1:])
-        rows.append((scan.name, scan.total, *map_scores, score, ", ".join(scan.warnings) or None))
+        map_scores = map(scan.measured, compared.methods[1:])
+        rows.append((scan.name, scan.reference_total, *map_scores, score, ", ".join(scan.facts.warnings) or None))
         if largest is not None and len(pictures) < MAX_PICTURES:
             caption = (
-                f"{scan.name}: reference {scan.total:.0f}, found 0. Largest candidate left out: Agatston {score:.0f}."
+                f"{scan.name}: reference {scan.reference_total:.0f}, found 0. Largest candidate left out: Agatston "
+                f"{score:.0f}."
             )
             if jpeg := _picture(sources[scan.name], largest):
                 pictures.append(PicturePart(jpeg, caption, _report_of(scan)))

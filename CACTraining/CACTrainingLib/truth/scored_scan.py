@@ -76,17 +76,29 @@ class ScoredScan:
             raise MaskError(f"{path} is not on the grid of its CT. Score the scan again.")
         return sitk.GetArrayFromImage(image)
 
-    def labels(self, key: str) -> np.ndarray:
+    def written_labels(self, key: str) -> np.ndarray:
         """Return the labels that a method wrote, of counted and of excluded lesions."""
         return self.image(self.folder / SCORED_METHODS[key][1])
 
-    def lesions(self, key: str) -> list[PlacedLesion]:
+    @cached_property
+    def _listed(self) -> dict[str, list[PlacedLesion]]:
+        return {key: self._placed(key) for key in self.methods}
+
+    def listed(self, key: str) -> list[PlacedLesion]:
+        """Return the listed lesions of a method with their voxels, those that count first. Raises CTError."""
+        return self._listed[key]
+
+    def counted(self, key: str) -> list[PlacedLesion]:
+        """Return the lesions of a method that count. Raises CTError."""
+        return self._listed[key][: len(self.methods[key].lesions)]
+
+    def _placed(self, key: str) -> list[PlacedLesion]:
         """Return the listed lesions of a method with their voxels, those that count first.
 
         Those left out share one label, so touching ones of two arteries are one component; each of its voxels goes to
         the nearest lesion. Raises CTError if a lesion that counts has no voxels.
         """
-        method, labels = self.methods[key], self.labels(key)
+        method, labels = self.methods[key], self.written_labels(key)
         listed, count = method.listed, len(method.lesions)
         counted = method.counted_labels(labels).reshape(-1)
         centroids = np.array([lesion.centroid_ras_mm for lesion in listed]).reshape(-1, 3)

@@ -19,7 +19,8 @@ class ValidationSettings:
     Attributes:
         reference: COCA's folder Gated_release_final (contours) or deidentified_nongated (scores.xlsx); a folder of
             orCaScore (.mhd), of label maps NAME-lesions beside NAME, or of segmentations NAME.seg.nrrd; or a table
-            (CSV) with ct or id, and total, LM, LAD, LCX, RCA or lesions; or DeepCAC's table of NLST, with --scans.
+            (CSV) with ct or id, and total, LM, LAD, LCX, RCA or lesions; DeepCAC's table of NLST, with --scans; a
+            project; or digital patients of cac phantom.
         output: Folder for validation.html and all it is made from.
         scans: Folder below which the scans lie, for references that name them by an id.
         calibrate: Calibrate scoring on these scans, report the agreement before and after with every scan evaluated by
@@ -28,6 +29,8 @@ class ValidationSettings:
         before: Output of an earlier cac validate of this reference with other models: adds a paired comparison and a
             verdict: better, worse or undecided.
         overwrite: Score all scans again, whatever the folder holds.
+        use: Use of a project's scans (default: test).
+        annotator: Annotator of a project whose annotations count, where there are several.
         workers: Number of processes (default: one per core, as far as memory allows).
         device: Of the networks (default: auto).
     """
@@ -39,5 +42,7 @@ class ValidationSettings:
     model: tuple[str, ...] = option((), metavar="NAME")
     before: Path | None = option(None, metavar="DIR")
     overwrite: bool = False
+    use: str | None = option(None, choices=("test", "validation", "training", "all"))
+    annotator: str | None = option(None, metavar="NAME")
     workers: int | None = option(None, metavar="N")
     device: str = option("auto", choices=DEVICES)

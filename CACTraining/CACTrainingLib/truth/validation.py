@@ -18,7 +18,7 @@ import numpy as np
 
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.errors import CTError, TooFewError
-from CACScoringLib.core.files import LAST_FILE, file_sha256
+from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.text import abbreviated_list
@@ -26,26 +26,24 @@ from CACScoringLib.core.version import VERSION, core_count, processor_name
 from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.record.score_record import ScoreRecord, read_result
-from CACScoringLib.scoring.uncertainty import ScoreCalibration
+from CACScoringLib.scoring.uncertainty import TOTAL, ScoreCalibration
 from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES
 
-from ..evaluation.jobs import SCANS, JobSettings, job_key, kept_records, make_folder, scored_folders
+from ..evaluation.jobs import SCANS, JobSettings, make_folder, scored_folders
 from ..evaluation.page import cell_text, facts_of, write_study
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, candidates_counted, count
 from ..references.reference import Reference
 from ..references.registry import read_reference
 from . import agreement, before_after, recalibration, scan_sections
 from .agreement import TEXTS, ComparedScans, categories
-from .comparison import ComparedScan, Job, compare, jobs_of
+from .comparison import RECORDS, compare_all
+from .records import ComparedScan
+from .scored_scan import SCORED_METHODS
 from .settings import ValidationSettings
 
 PAGE = "validation.html"
-RECORDS, COMPARISON = "compared.jsonl", "comparison.csv"
-"""Files in the output folder, beside SCANS: comparison of each scan, table of all scores."""
-
-RECORDS_VERSION = 7
-"""Version of the comparison; stored records of another version are not used."""
-
+COMPARISON = "comparison.csv"
+"""File in the output folder with the table of all scores."""
 
 SEED = 0
 """Seed of the bootstrap."""
@@ -86,7 +84,9 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
     started = time.perf_counter()
     progress.begin(["reference", "scans", "comparison", "page"])
     with progress.step("reference"):
-        reference = read_reference(settings.reference, settings.scans, progress.counted)
+        reference = read_reference(
+            settings.reference, settings.scans, progress.counted, settings.use, settings.annotator
+        )
         models = ModelChoice(settings.model, device=settings.device)
         base = chosen_models(models).networks.get("decomposition")
         card = None if base is None else base.card
@@ -133,9 +133,9 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
         )
         facts = {
             **source_facts(settings.reference, reference),
-            "Methods": "; ".join(METHODS[key] for key in scans[0].measured),
-            "Scoring": f"{np.median([scan.seconds for scan in scans]):.1f} s per scan (median) on one core",
-            **facts_of((model for scan in scans for model in scan.models), SEED, time.perf_counter() - started),
+            "Methods": "; ".join(METHODS[key] for key in SCORED_METHODS if key in scans[0].values),
+            "Scoring": f"{np.median([scan.facts.seconds for scan in scans]):.1f} s per scan (median) on one core",
+            **facts_of((model for scan in scans for model in scan.facts.models), SEED, time.perf_counter() - started),
             **machine_facts(),
         }
         title = TEXTS.title.format(reference=reference.title)
@@ -164,18 +164,17 @@ def _calibrated(
 def _compared(
     reference: Reference, folders: Sequence[Path | str], output: Path, work: JobSettings
 ) -> tuple[list[ComparedScan], list[tuple[str, str]]]:
-    """Compare the scans; return them, and the other scans with the reason. Stored comparisons are reused."""
-    jobs = jobs_of(reference, folders, output)
-    keyed = [job if isinstance(job, str) else (_key(job), job) for job in jobs]
-    outcomes = kept_records(keyed, output / RECORDS, compare, ComparedScan, work)
-    reasons = [(scan.name, why) for scan, why in zip(reference.scans, outcomes, strict=True) if isinstance(why, str)]
-    return [scan for scan in outcomes if not isinstance(scan, str)], [*reference.refused, *reasons]
-
-
-def _key(job: Job) -> str:
-    scan = job.scan
-    content = (RECORDS_VERSION, scan.patient, scan.total, dict(scan.vessels), job.vessels)
-    return job_key(scan.name, *content, files=[job.folder / LAST_FILE, *scan.files])
+    """Compare the scans; return those with a reference, and the other scans with the reason."""
+    scans, refused = list[ComparedScan](), list(reference.refused)
+    outcomes = compare_all(reference, folders, output, work, pictures=True)
+    for scan, outcome in zip(reference.scans, outcomes, strict=True):
+        if isinstance(outcome, str):
+            refused.append((scan.name, outcome))
+        elif outcome.total is None:
+            refused.append((scan.name, "It has no regions, and its labels do not exclude calcium."))
+        else:
+            scans.append(outcome)
+    return scans, refused
 
 
 def _write_comparison(compared: ComparedScans, path: Path) -> None:
@@ -186,8 +185,8 @@ def _write_comparison(compared: ComparedScans, path: Path) -> None:
     for scan in compared.scans:
         row: list[object] = [scan.name, scan.patient, scan.total, *map(scan.vessels.get, compared.vessels)]
         for method in compared.methods:
-            row += [scan.measured[method], *map(scan.measured_vessels[method].get, compared.vessels)]
-        rows.append([*row, scan.seconds, " ".join(scan.warnings)])
+            row += [scan.measured(method, arteries) for arteries in ((TOTAL,), *compared.vessels.values())]
+        rows.append([*row, scan.facts.seconds, " ".join(scan.facts.warnings)])
     write_table(path, [*columns, "seconds", "warnings"], rows, guarded=True)
 
 
@@ -206,16 +205,16 @@ def _data_section(
     text = [
         reference.about,
         note,
-        *candidates_counted(sum(scan.facts is None for scan in scans), len(scans)),
+        *candidates_counted(sum(scan.facts.calibration is None for scan in scans), len(scans)),
     ]
     if card is not None and source is not None:
         text.append(
             f"The model {card.name} was calibrated on {source}. If these scans are among them, everything below is "
             "better than it would be on others."
         )
-    counts = Counter(CATEGORY_TITLES[n] for n in categories(np.array([scan.total for scan in scans])))
+    counts = Counter(CATEGORY_TITLES[n] for n in categories(np.array([scan.reference_total for scan in scans])))
     rows = tuple((name, counts[name]) for name in CATEGORY_TITLES)
-    doubts = Counter(code for scan in scans for code in scan.warnings).most_common()
+    doubts = Counter(code for scan in scans for code in scan.facts.warnings).most_common()
     tables = (
         TEXTS.table("reference", ("Agatston score", "Scans"), rows),
         *([TEXTS.table("refused", ("Scan", "Why"), refused)] if refused else []),

@@ -14,7 +14,7 @@ from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.references.reference import VESSELS
 from CACTrainingLib.truth import agreement, scan_sections
 from CACTrainingLib.truth.agreement import ComparedScans, Raters, categories, main_section
-from CACTrainingLib.truth.comparison import OutlinedLesion, WrongLesion
+from CACTrainingLib.truth.records import LesionRow
 from CACTrainingLib.truth.validation import FIGURES, write_figures
 
 
@@ -30,13 +30,22 @@ def hand_made_scans(count=80, seed=0, **more):
         measured = {"map": scale["map"] * total, "automatic": total + wrong}
         by_vessel = {m: {v: scale[m] * score for v, score in vessels.items()} for m in measured}
         by_vessel["automatic"]["LAD"] += wrong
-        is_found = {"map": total > 30, "automatic": True}
-        named = {"automatic": "LAD" if n % 4 else "LCX", **({"map": "LAD"} if is_found["map"] else {})}
-        outlined = (OutlinedLesion("LAD", total, total / 2, is_found, named, {}),) if total else ()
-        extra = (WrongLesion("automatic", "LAD", wrong, "thoracic_aorta", None),) if wrong else ()
-        counts = {"map": int(total > 30), "automatic": len(outlined) + len(extra)}
-        fields = {"total": total, "vessels": vessels, "measured": measured, "measured_vessels": by_vessel}
-        fields |= {"lesions": outlined, "wrong": extra, "counts": counts, "seconds": float(n)}
+        named = {"automatic": "LAD" if n % 4 else "LCX", "map": "LAD" if total > 30 else None}
+        lesions = [
+            LesionRow(method, 0, True, "LAD", True, artery is not None, artery, total, total)
+            for method, artery in named.items()
+            if total
+        ]
+        lesions += [
+            LesionRow(method, 0, False, artery, True, True, artery, total, total)
+            for method, artery in named.items()
+            if total and artery
+        ]
+        if wrong:
+            about = (False, True, "LAD", wrong, wrong, "thoracic_aorta")
+            lesions.append(LesionRow("automatic", 1, False, "LAD", *about))
+        fields = {"total": total, "vessels": vessels, "measured": measured, "arteries": by_vessel}
+        fields |= {"lesions": tuple(lesions), "has_outlines": True, "seconds": float(n)}
         scans.append(compared_scan(n, 0.0, **(fields | more)))
     return ComparedScans(scans, np.random.default_rng(1), VESSELS)
 
@@ -100,7 +109,7 @@ def test_lesions_are_counted(compared, tmp_path):
 
 def test_a_page_of_few_scans_without_outlines(tmp_path, monkeypatch):
     monkeypatch.setattr("CACTrainingLib.evaluation.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
-    compared = hand_made_scans(3, lesions=None, wrong=None, vessels={}, counts={})
+    compared = hand_made_scans(3, lesions=(), has_outlines=False, vessels={})
     sections = (*agreement.sections(compared), *scan_sections.lesion_sections(compared, tmp_path))
     assert [section.name for section in sections] == ["totals", "categories", "detection", "scans"]
     icc = row(sections, "totals", "Calcium map")["ICC"]

@@ -20,7 +20,8 @@ from CACScoringLib.pipeline import score_scan
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.truth.agreement import categories
-from CACTrainingLib.truth.comparison import ComparedScan, compare, jobs_of
+from CACTrainingLib.truth.comparison import Job, compare
+from CACTrainingLib.truth.records import ComparedScan
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,18 @@ def results(scan, tmp_path_factory):
     return folder
 
 
+def job_of(reference, results, output):
+    return Job(reference.scans[0], results, reference.vessels, output)
+
+
 def compared(reference, results, output):
-    (job,) = jobs_of(reference, [results], output)
-    return compare(job)
+    return compare(job_of(reference, results, output))
+
+
+def rows(scan, method, of_reference):
+    """Lesions of the reference, or those that count, by a method."""
+    rows = [row for row in scan.lesions if (row.method, row.of_reference) == (method, of_reference)]
+    return rows if of_reference else [row for row in rows if row.found]
 
 
 def test_all_formats_give_the_same_scores(scan, results, tmp_path):
@@ -59,14 +69,14 @@ def test_all_formats_give_the_same_scores(scan, results, tmp_path):
     assert sum(first.vessels.values()) == pytest.approx(first.total)
     for name in ("gated", "orcascore"):
         assert comparisons[name].total == pytest.approx(first.total, rel=1e-4), name
-        assert comparisons[name].measured == first.measured
+        assert comparisons[name].measured("automatic") == first.measured("automatic")
     assert comparisons["gated"].vessels == pytest.approx(first.vessels, rel=1e-4)
     assert comparisons["orcascore"].vessels["LM and LAD"] == pytest.approx(
         first.vessels["LM"] + first.vessels["LAD"], rel=1e-4
     )
     table = comparisons["nongated"]
-    assert (table.total, table.vessels["LCX"], table.lesions) == (6.0, 2.0, None)
-    assert all(lesion.found["automatic"] for lesion in first.lesions)
+    assert (table.total, table.vessels["LCX"], table.has_outlines) == (6.0, 2.0, False)
+    assert all(row.found for row in rows(first, "automatic", True))
     assert restore(json.loads(json.dumps(asdict(first))), ComparedScan) == first
 
 
@@ -80,12 +90,11 @@ def test_false_positives_are_identified_by_voxels(scan, results, tmp_path):
     removed = int(values[counts.argmax()])
     sitk.WriteImage(sitk.ChangeLabel(image, {removed: 9}), str(folder / "a-lesions.nii.gz"))
     reduced = compared(read_reference(folder), results, tmp_path)
-    former = {(lesion.method, lesion.agatston) for lesion in full.wrong}
-    new = [lesion for lesion in reduced.wrong if (lesion.method, lesion.agatston) not in former]
-    assert {lesion.at for lesion in new} == {"mitral_annulus"}
-    difference = sum(lesion.agatston for lesion in new if lesion.method == "automatic")
-    assert difference == pytest.approx(full.total - reduced.total, rel=0.01)
-    assert reduced.counts == full.counts
+    former, after = ([row for row in rows(scan, "automatic", False) if not row.true] for scan in (full, reduced))
+    new = [row for row in after if row.agatston not in {row.agatston for row in former}]
+    assert {row.at for row in new} == {"mitral_annulus"}
+    assert sum(row.agatston for row in new) == pytest.approx(full.total - reduced.total, rel=0.01)
+    assert len(rows(reduced, "map", False)) == len(rows(full, "map", False))
 
 
 def test_outlines_are_scored_by_the_rules_of_the_result(scan, results, tmp_path):
@@ -101,7 +110,7 @@ def test_outlines_are_scored_by_the_rules_of_the_result(scan, results, tmp_path)
 def test_what_an_automatic_score_leaves_out_is_not_counted(scan, results, tmp_path):
     """The largest candidate is excluded and labelled as such; the others lie in an artery."""
     reference = read_reference(write_label_maps(tmp_path / "maps", {"a": scan}))
-    (job,) = jobs_of(reference, [tmp_path / "automatic"], tmp_path)
+    job = job_of(reference, tmp_path / "automatic", tmp_path)
     shutil.copytree(results, job.folder)
     content = json.loads((results / "scores.json").read_text("utf-8"))
     threshold = content["methods"]["threshold"]
@@ -118,16 +127,18 @@ def test_what_an_automatic_score_leaves_out_is_not_counted(scan, results, tmp_pa
     labels = excluded * int(Artery.UNASSIGNED) + ((image > 0) & ~excluded) * int(Artery.LAD)
     sitk.WriteImage(sitk.Cast(labels, sitk.sitkUInt8), str(job.folder / "lesions.nii.gz"))
     full, reduced = compared(reference, results, tmp_path), compare(job)
-    assert reduced.counts == {**full.counts, "automatic": full.counts["automatic"] - 1}
-    assert all(lesion.found["automatic"] for lesion in full.lesions)
-    assert [lesion.found["automatic"] for lesion in reduced.lesions] == [False] + [True] * (len(full.lesions) - 1)
-    assert all(lesion.found["map"] for lesion in reduced.lesions)
-    assert len(reduced.wrong) == len(full.wrong)
+    before, after = (rows(scan, "automatic", False) for scan in (full, reduced))
+    assert len(after) == len(before) - 1
+    assert all(row.found for row in rows(full, "automatic", True))
+    by_reference = rows(reduced, "automatic", True)
+    assert [row.found for row in by_reference] == [False] + [True] * (len(by_reference) - 1)
+    assert all(row.found for row in rows(reduced, "map", True))
+    assert sum(not row.true for row in after) == sum(not row.true for row in before)
 
 
 def test_results_that_do_not_fit_are_refused(scan, results, tmp_path):
     reference = read_reference(write_label_maps(tmp_path / "maps", {"a": scan}))
-    (job,) = jobs_of(reference, [tmp_path / "copy"], tmp_path)
+    job = job_of(reference, tmp_path / "copy", tmp_path)
     shutil.copytree(results, job.folder)
     empty = sitk.ReadImage(str(results / "lesions.nii.gz")) * 0
     sitk.WriteImage(empty, str(job.folder / "lesions.nii.gz"))

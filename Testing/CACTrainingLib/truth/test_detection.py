@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from study_samples import hearts, record, scores_of
+from study_samples import hearts, map_lesions, record, scores_of
 from study_tables import cells as cells_of
 from study_tables import tables_of
 
@@ -66,8 +66,9 @@ def test_left_main_counts_with_the_descending():
 
 
 def test_lesions_of_the_map_by_size():
-    lesions = (("LAD", 0.5, False), ("LAD", 2.0, True), ("RCA", 2.5, False), ("LCX", 40.0, True), ("LCX", 9.0, None))
-    records = [record("p", 1, True, {"map": 44.0}, map_lesions=lesions)]
+    lesions = (("LAD", 0.5, False), ("LAD", 2.0, True), ("RCA", 2.5, False), ("LCX", 40.0, True))
+    about = {"truth_mg": {"total": 44.0}, "lesions": map_lesions(*lesions)}
+    records = [record("p", 1, True, {"map": 44.0}, **about), record("unknown", 1, True, lesions=about["lesions"])]
     titles = ("All", "1–3 mg", "≥ 30 mg", "3–10 mg")
     held = {title: cells(records, "map_lesions", title)["Hold coronary calcium"] for title in titles}
     assert (held["All"].value, held["All"].n) == (0.5, 4)

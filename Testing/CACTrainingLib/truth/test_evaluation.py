@@ -11,7 +11,7 @@ from study_tables import csv_rows
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.tables import write_table
 from CACTrainingLib.project.project import NewScan, Project
-from CACTrainingLib.truth import evaluation
+from CACTrainingLib.truth import comparison
 from CACTrainingLib.truth.evaluation import EvaluationSettings, evaluate
 
 
@@ -58,7 +58,7 @@ def test_scans_are_scored_once_and_bad_ones_stop_nothing(pairs, tmp_path, quick,
     assert "Digital patients" in text
     assert "counts everything dense in" in text
     assert not list((tmp_path / "out" / "scans").rglob("healthy.nii.gz"))
-    monkeypatch.setattr(evaluation, "make_record", lambda *_: pytest.fail("records are kept"))
+    monkeypatch.setattr(comparison, "compare", lambda *_: pytest.fail("records are kept"))
     assert evaluate(replace(settings, studies=("heart",))).records == result.records
     assert len(quick) == 4
 

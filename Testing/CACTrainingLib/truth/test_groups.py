@@ -38,7 +38,7 @@ def sections(tmp_path):
 
     def sections_of(records, comparator_scores):
         scans = [compared_scan(n, TOTALS[n]) for n in range(len(records))]
-        scans[-1] = replace(scans[-1], measured={"automatic": 0.0, "map": 5.0})
+        scans[-1] = compared_scan(len(records) - 1, 5.0, measured={"automatic": 0.0, "map": 5.0})
         compared = ComparedScans(scans, np.random.default_rng(0), {})
         sources = {scan.name: ReferenceScan(scan.name, scan.patient, tmp_path / "ct") for scan in scans}
         raters = Raters(compared, comparator_scores, collections()["nlst"].tables[0], np.random.default_rng(0))

@@ -8,7 +8,7 @@ import handmade_records
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from compared_scans import compared_scan
+from compared_scans import compared_scan, judged_rows
 from digital_pairs import scored_in_this_process
 from handmade_networks import untrained
 from handmade_records import method
@@ -32,8 +32,9 @@ from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.training.fits import FORMER_SCANS, fitted_errors
 from CACTrainingLib.truth import recalibration as recalibrations
 from CACTrainingLib.truth import validation as run
-from CACTrainingLib.truth.comparison import ComparedScan, compare, jobs_of
+from CACTrainingLib.truth.comparison import Job, compare
 from CACTrainingLib.truth.recalibration import MIN_PATIENTS, Case, check, recalibrate, store
+from CACTrainingLib.truth.records import ComparedScan
 from CACTrainingLib.truth.validation import ValidationSettings, validate
 
 FORMER = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
@@ -91,7 +92,7 @@ def digital_scans(patients=40, outlined=True, arteries=False):
         methods = {"threshold": method("threshold", listed, (0.0, 60.0)), MAP: method(MAP, in_map)}
         measured = {"automatic": sum(scores[rows]), "map": 1.3 * truth}
         about = {"total": truth, "vessels": by_artery if arteries else {}, "measured": measured}
-        scan = compared_scan(number, 0.0, **about, coronary=labels, facts=facts)
+        scan = compared_scan(number, 0.0, **about, lesions=judged_rows(labels or ()), calibration=facts)
         cases.append(Case(scan, handmade_records.record(methods, probabilities=chances)))
     return cases
 
@@ -204,7 +205,7 @@ def test_candidates_of_no_artery_never_count(base):
 def test_a_patients_own_reference_has_no_part_in_its_score(base, recalibration):
     """A changed reference leaves its patient's score, and changes the other scores and the stored fit."""
     first, *others = digital_scans(arteries=True)
-    changed = replace(first.scan, total=5000.0, coronary=tuple(not is_coronary for is_coronary in first.scan.coronary))
+    changed = replace(first.scan, total=5000.0, lesions=judged_rows(not row.true for row in first.scan.lesions))
     again = recalibrate([first._replace(scan=changed), *others], base.card)
     assert again.cross_fitted[0] == recalibration.cross_fitted[0]
     assert again.cross_fitted[1:] != recalibration.cross_fitted[1:]
@@ -215,7 +216,9 @@ def test_a_patients_own_reference_has_no_part_in_its_score(base, recalibration):
 def test_a_scan_outside_the_calibration_range_has_no_interval(base):
     """A scan of another tube voltage, and one with metal."""
     scans = digital_scans()
-    scans[1] = scans[1]._replace(scan=replace(scans[1].scan, facts={**scans[1].scan.facts, "kvp": 70.0}))
+    facts = scans[1].scan.facts
+    facts = replace(facts, calibration={**facts.calibration, "kvp": 70.0})
+    scans[1] = scans[1]._replace(scan=replace(scans[1].scan, facts=facts))
     has_metal = Familiarity(0.0, (), 1.0).flag(METAL)
     scans[3] = scans[3]._replace(record=replace(scans[3].record, familiarity=has_metal))
     crossed = recalibrate(scans, base.card).cross_fitted
@@ -227,7 +230,9 @@ def test_a_scan_outside_the_calibration_range_has_no_interval(base):
 
 def test_too_few(base):
     scans = digital_scans()
-    unmeasured = [case._replace(scan=replace(case.scan, facts=None)) for case in scans]
+    unmeasured = [
+        case._replace(scan=replace(case.scan, facts=replace(case.scan.facts, calibration=None))) for case in scans
+    ]
     healthy = [case._replace(scan=replace(case.scan, total=0.0)) for case in scans]
     for few, message in ((scans[: MIN_PATIENTS - 1], "needs 20"), (unmeasured, "0 patients"), (healthy, "5 without")):
         with pytest.raises(TooFewError, match=message):
@@ -291,13 +296,13 @@ def test_candidates_are_read_from_results_and_labelled_by_the_outlines(tmp_path)
             labels[tuple(slice(start, start + size) for start, size in zip(at, (2, 3, 3), strict=True))] = 2
     sitk.WriteImage(image, str(reference / "a.nii.gz"))
     sitk.WriteImage(Grid.of(image).image(labels), str(reference / "a-lesions.nii.gz"))
-    (job,) = jobs_of(read_reference(reference), [folder], tmp_path)
-    compared = compare(job)
+    compared = compare(Job(read_reference(reference).scans[0], folder))
+    coronary = [row.true for row in compared.lesions if row.method == "automatic" and not row.of_reference]
     listed = result.methods["threshold"].listed
-    assert sum(compared.coronary) == sum(automatic_patient.LESIONS)
-    by_probability = sorted(zip(listed, compared.coronary, strict=True), key=lambda pair: -pair[0].verdict.probability)
+    assert sum(coronary) == sum(automatic_patient.LESIONS)
+    by_probability = sorted(zip(listed, coronary, strict=True), key=lambda pair: -pair[0].verdict.probability)
     assert [is_coronary for _, is_coronary in by_probability] == list(automatic_patient.LESIONS)
-    assert compared.facts == facts_of(result.scored_scan, result.record.measured, result.region.mask)
+    assert compared.facts.calibration == facts_of(result.scored_scan, result.record.measured, result.region.mask)
     assert restore(json.loads(json.dumps(asdict(compared))), ComparedScan) == compared
 
 

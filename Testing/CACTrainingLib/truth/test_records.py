@@ -3,16 +3,22 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 from digital_pairs import CALCIFIED, CLEAN, POSITIVE_FROM
 from study_samples import record as made_record
 
-from CACScoringLib.core.errors import CTError, MaskError
+from CACScoringLib.core.errors import MaskError
+from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES, Artery
 from CACScoringLib.scoring.uncertainty import TOTAL
-from CACTrainingLib.truth.records import HU_MM3, make_record
+from CACTrainingLib.references.segmentations import lesions_on_grid
+from CACTrainingLib.truth.comparison import Job, compare
+from CACTrainingLib.truth.evaluation import WITHOUT_MAP, usable
+from CACTrainingLib.truth.records import HU_MM3
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def clean(digital_results):
 def first_scan(results, patient):
     """The patient's first scan, the folder of its results, and its record."""
     scan, folder = next(result for result in zip(*results, strict=True) if result[0].patient == str(patient))
-    return scan, folder, make_record(scan, folder)
+    return scan, folder, compare(Job(scan, folder))
 
 
 def array(folder, name):
@@ -58,10 +64,11 @@ def test_masses_are_mg(calcified):
     assert record.values["noise_free"][TOTAL][0] == pytest.approx(
         calcium[calcium > 0].sum() * VOXEL_MM3 / 1000, rel=1e-4
     )
+    in_map = [row for row in record.lesions if row.method == "map" and row.found and not row.of_reference]
     counted = array(folder, "calcium_map")[array(folder, "map_lesions") > 0]
-    in_map = pytest.approx(counted.sum() * VOXEL_MM3 / per_mg, rel=1e-4)
-    assert record.values["map"][TOTAL][0] == in_map == sum(mass for _, mass, _ in record.map_lesions)
-    assert any(is_coronary for _, _, is_coronary in record.map_lesions)
+    mass_of_map = pytest.approx(counted.sum() * VOXEL_MM3 / per_mg, rel=1e-4)
+    assert record.values["map"][TOTAL][0] == mass_of_map == sum(row.mass for row in in_map)
+    assert any(row.true for row in in_map)
     total = content_of(folder)["methods"]["threshold"]["total"]
     assert record.values["automatic"][TOTAL][0] == pytest.approx(total["pseudo_mass_hu_mm3"] / per_mg)
     assert record.values["automatic"][TOTAL][1] == pytest.approx(total["agatston"])
@@ -91,16 +98,14 @@ def test_heart(calcified):
 def users_scan(calcified):
     """The same scan as a user's: a CT with a reader's masks, without truth."""
     scan, folder, record = calcified
-    reader_scan = replace(
-        scan, truth=None, lesions=scan.truth_file("regions.nii.gz"), heart=scan.truth_file("heart.nii.gz")
-    )
+    reader_scan = replace(scan, truth=None, heart=scan.truth_file("heart.nii.gz"))
     return reader_scan, folder, record
 
 
 @pytest.mark.long
 def test_a_readers_masks_stand_for_the_truth_that_nobody_knows(users_scan):
     scan, folder, digital = users_scan
-    record = make_record(scan, folder)
+    record = compare(Job(scan, folder))
     assert (record.unit, record.truth_mg, record.kind) == (HU_MM3, None, "visible")
     assert "noise_free" not in record.values
     hu_per_mg = digital.facts.hu_mm3_per_mass
@@ -111,7 +116,6 @@ def test_a_readers_masks_stand_for_the_truth_that_nobody_knows(users_scan):
     probabilities = content_of(folder)["slice_probabilities"]
     expected = [bool(regions[k].any()) for k, p in enumerate(probabilities) if p is not None]
     assert [is_visible for is_visible, _ in record.slices] == expected
-    assert {holds for _, _, holds in record.map_lesions} == {None}
 
 
 @pytest.mark.long
@@ -120,8 +124,9 @@ def test_results_without_a_map_are_refused(calcified, tmp_path):
     content = content_of(folder)
     content["methods"].pop("decomposition")
     (tmp_path / "scores.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(CTError, match="clinical rule alone"):
-        make_record(scan, tmp_path)
+    shutil.copy(folder / "lesions.nii.gz", tmp_path)
+    shutil.copy(folder / "heart.nii.gz", tmp_path)
+    assert usable(scan, compare(Job(scan, tmp_path))).refused == WITHOUT_MAP
 
 
 @pytest.mark.long
@@ -131,7 +136,7 @@ def test_results_of_another_scan_are_refused(digital_results, tmp_path):
     image = sitk.ReadImage(folders[0] / "map_lesions.nii.gz")
     sitk.WriteImage(image[:, :, 1:], tmp_path / "other" / "map_lesions.nii.gz")
     with pytest.raises(MaskError, match="grid"):
-        make_record(scans[0], tmp_path / "other")
+        compare(Job(scans[0], tmp_path / "other"))
 
 
 DISTRACTORS = ("aortic wall",)
@@ -151,3 +156,52 @@ DISTRACTORS = ("aortic wall",)
 def test_kind(visible, true_mg, distractors, kind):
     truth_mg = None if true_mg is None else {TOTAL: true_mg}
     assert made_record(visible=visible, truth_mg=truth_mg, distractors=distractors).kind == kind
+
+
+def slices_of(calcified):
+    """Visibility of calcium by slice."""
+    truth = json.loads(calcified[0].truth.read_text(encoding="utf-8"))
+    return {int(s["k"]): bool(s["visible"]) for s in truth["slices"]}
+
+
+@pytest.mark.long
+class TestRecords:
+    """Records of clinical scans from slice labels and regions."""
+
+    def record(self, calcified, labels, **more):
+        about = {"labels": None if labels is None else tuple(labels.items()), "outlines": None} | more
+        return compare(Job(replace(calcified[0], truth=None, **about), calcified[1]))
+
+    def test_no_slice_with_heart_shows_any(self, calcified):
+        none = dict.fromkeys(slices_of(calcified), False)
+        record = self.record(calcified, none, total=0.0)
+        assert (record.visible, record.visible_arteries) == (False, ())
+        assert record.values["reader"]["total"][0] == 0
+        assert not any(is_visible for is_visible, _ in record.slices)
+        assert len(record.slices) > 5
+
+    def test_a_slice_shows_calcium_that_nobody_painted(self, calcified, tmp_path):
+        record = self.record(calcified, slices_of(calcified))
+        assert record.visible
+        assert record.visible_arteries is None, "nobody said in which artery"
+        empty = sitk.ReadImage(str(calcified[0].truth_file("regions.nii.gz"))) * 0
+        sitk.WriteImage(empty, str(tmp_path / "empty.nii.gz"))
+        assert (
+            self.record(calcified, slices_of(calcified), outlines=partial(lesions_on_grid, tmp_path / "empty.nii.gz"))
+            == record
+        )
+        seen_none = self.record(calcified, None, outlines=partial(lesions_on_grid, tmp_path / "empty.nii.gz"))
+        assert (seen_none.visible, seen_none.values["reader"]["total"][0]) == (False, 0)
+
+    def test_voxels_below_the_clinical_threshold_do_not_count(self, calcified, tmp_path):
+        """A region that covers all of a slice below 130 HU."""
+        regions = sitk.ReadImage(str(calcified[0].truth_file("regions.nii.gz")))
+        array = sitk.GetArrayFromImage(regions)
+        ct = sitk.GetArrayFromImage(sitk.ReadImage(str(calcified[0].ct)))
+        faint = np.where(ct < 130, np.uint8(2), np.uint8(0))
+        assert array.any()
+        assert faint.any()
+        sitk.WriteImage(Grid.of(regions).image(faint), str(tmp_path / "faint.nii.gz"))
+        record = self.record(calcified, None, outlines=partial(lesions_on_grid, tmp_path / "faint.nii.gz"))
+        assert record.values["reader"]["total"][0] == 0
+        assert record.visible, "the reader says that something is there"

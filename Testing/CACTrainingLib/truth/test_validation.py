@@ -19,7 +19,7 @@ from CACScoringLib import run as scoring
 from CACScoringLib.core.grid import Grid
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.truth import validation
+from CACTrainingLib.truth import comparison, validation
 from CACTrainingLib.truth.validation import ValidationSettings, validate
 
 
@@ -91,7 +91,7 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
     assert json.loads((output / "study.json").read_text(encoding="utf-8"))["title"].startswith("Automatic scores")
 
     count = len(quick)
-    monkeypatch.setattr(validation, "compare", lambda _: pytest.fail("what is compared is kept"))
+    monkeypatch.setattr(comparison, "compare", lambda _: pytest.fail("what is compared is kept"))
     again = validate(ValidationSettings(maps, output, workers=1))
     assert len(again.scans) == 4
     assert len(quick) == count
@@ -108,10 +108,10 @@ def test_totals_alone_are_compared_with_an_earlier_validation_by_other_models(ma
     lines = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines() if line]
     scans = sorted((line["result"] for line in lines), key=lambda scan: scan["name"])
     assert [scan["total"] for scan in scans] == [0, 0, 100, 120]
-    assert [scan["lesions"] is None for scan in scans] == [False, False, True, True], "where all is 0 all is wrong"
+    assert [scan["has_outlines"] for scan in scans] == [True, True, False, False], "where all is 0 all is wrong"
     assert not {"vessels", "lesions_found"} & {path.stem for path in (tmp_path / "before" / "tables").iterdir()}
     for scan in scans:
-        scan["models"] = []
+        scan["facts"]["models"] = []
     records.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     capsys.readouterr()
     assert cli.main([*command, after, "--before", before]) == 0

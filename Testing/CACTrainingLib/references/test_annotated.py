@@ -1,13 +1,11 @@
 """Scans of a study: digital cohorts and tables of pairs, and their faults."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from annotated_project import label
-from digital_pairs import CALCIFIED
 from training_scans import HEART_SLICES, write_scan
 
 from CACScoringLib.core.errors import CTError
@@ -17,10 +15,9 @@ from CACTrainingLib.project import annotations
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.project.proposals import Proposal
-from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.truth import scans as study_scans
-from CACTrainingLib.truth.records import make_record
-from CACTrainingLib.truth.scans import find_study_scans, lone_patients, write_reference
+from CACTrainingLib.references import annotated
+from CACTrainingLib.references.annotated import lone_patients
+from CACTrainingLib.references.registry import read_reference, read_study
 
 
 def digital_scan(folder, patient, number, **more):
@@ -39,11 +36,12 @@ def cohort(tmp_path):
 
 
 def test_a_digital_cohort_in_the_order_of_its_numbers(cohort):
-    scans, warnings = find_study_scans(cohort)
+    reference = read_study(cohort)
+    scans, refused = reference.scans, reference.refused
     assert [(s.patient, s.number) for s in scans] == [("9", 1), ("9", 2), ("10", 1), ("10", 2), ("11", 1)]
     assert scans[0].truth == cohort / "patient_9" / "scan_1" / "truth.json"
     assert scans[0].hu_mm3_per_mass() == 1400
-    assert not warnings
+    assert not refused
     assert lone_patients(scans) == ["11"]
 
 
@@ -51,10 +49,9 @@ def test_a_digital_cohort_in_the_order_of_its_numbers(cohort):
 def test_a_bad_truth_stops_nothing(cohort, text):
     digital_scan(cohort / "zz", 99, 1)
     (cohort / "zz" / "truth.json").write_text(text, encoding="utf-8")
-    scans, warnings = find_study_scans(cohort)
-    assert len(scans) == 5
-    assert len(warnings) == 1
-    assert "zz" in warnings[0]
+    reference = read_study(cohort)
+    assert len(reference.scans) == 5
+    assert [name for name, _ in reference.refused] == ["zz"]
 
 
 def table(path, *rows):
@@ -72,7 +69,8 @@ def test_a_table_of_pairs(tmp_path):
         ";1;b.nrrd;;",
         "ben;3;b.nrrd;;",
     )
-    scans, warnings = find_study_scans(file)
+    reference = read_study(file)
+    scans = reference.scans
     assert [(s.name, s.patient, s.number, s.ct.name) for s in scans] == [
         ("anna/1", "anna", 1, "a1.nrrd"),
         ("anna/2", "anna", 2, "a2.nrrd"),
@@ -81,20 +79,30 @@ def test_a_table_of_pairs(tmp_path):
     assert scans[0].heart is None
     assert scans[1].heart.name == "h.nrrd"
     assert scans[0].hu_mm3_per_mass() == 1
-    assert ["4" in warnings[0], "5" in warnings[1], "6" in warnings[2]] == [True] * 3
+    assert [name for name, _ in reference.refused] == ["Line 4", "Line 5", "Line 6"]
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (("patient,ct", "a,x"), "no column scan"),
+        (("patient,ct", "a,x"), "neither a column total"),
         (("patient,scan,ct",), "no rows"),
         (("patient,scan,ct", "a,7,x"), "Line 2"),
     ],
 )
 def test_tables_that_are_none(tmp_path, rows, message):
     with pytest.raises(CTError, match=message):
-        find_study_scans(table(tmp_path / "pairs.csv", *rows))
+        read_study(table(tmp_path / "pairs.csv", *rows))
+
+
+def test_a_study_takes_any_reference(tmp_path):
+    (tmp_path / "a.nrrd").write_bytes(b"")
+    file = table(tmp_path / "own.csv", "ct,total", "a.nrrd,7")
+    assert [scan.total for scan in read_study(file).scans] == [7]
+    with pytest.raises(CTError, match="two scans"):
+        read_study(file, pairs=1)
+    with pytest.raises(CTError, match="not a project"):
+        read_study(file, use="test")
 
 
 HEART = range(*HEART_SLICES.indices(10))
@@ -123,11 +131,11 @@ def paint(project, scan_id, slices, annotator="eve", kind="regions"):
 
 def propose(monkeypatch, slices=HEART):
     proposal = Proposal(None, "lungs", tuple(slices), {}, (), ())
-    monkeypatch.setattr(study_scans, "read_proposal", lambda *_: proposal)
+    monkeypatch.setattr(annotated, "read_proposal", lambda *_: proposal)
 
 
 def named_scans(project, **options):
-    return {scan.name: scan for scan in find_study_scans(project.folder, **options)[0]}
+    return {scan.name: scan for scan in read_study(project.folder, **options).scans}
 
 
 NONE = dict.fromkeys(HEART, SliceLabel.NOT_VISIBLE)
@@ -147,11 +155,11 @@ class TestWhich:
 
     def test_a_moved_scan_is_left_out_with_a_warning(self, project):
         project.scan("0003").ct.unlink()
-        scans, warnings = find_study_scans(project.folder)
-        assert [scan.name for scan in scans] == ["chest (0001)", "chest (0002)"]
-        assert len(warnings) == 1
-        assert "ben is left out" in warnings[0]
-        assert "is no longer where it was" in warnings[0]
+        reference = read_study(project.folder)
+        assert [scan.name for scan in reference.scans] == ["chest (0001)", "chest (0002)"]
+        ((name, why),) = reference.refused
+        assert name == "ben"
+        assert "is no longer where it was" in why
 
 
 class TestAnnotated:
@@ -164,17 +172,16 @@ class TestAnnotated:
         assert scan.lesions == project.scan_folder("0001") / "annotators" / "eve" / "regions.nii.gz"
         assert scan.heart == scan.lesions.with_name("heart.nii.gz")
         assert dict(scan.labels) == {k: k == 3 for k in HEART if k != 5}, "a label counts before what is painted"
-        assert not scan.labelled_whole, "one of them is unsure"
         ben = named_scans(project)["ben"]
-        assert (ben.heart, ben.lesions, ben.labels, ben.labelled_whole) == (None, None, None, False)
+        assert (ben.heart, ben.lesions, ben.outlines, ben.labels, ben.total) == (None,) * 5
 
     def test_labels_of_all_slices_with_heart(self, project, monkeypatch):
         label(project, "0003", "eve", NONE)
-        assert not named_scans(project)["ben"].labelled_whole, "nobody knows where the heart is"
+        assert named_scans(project)["ben"].total is None, "nobody knows where the heart is"
         paint(project, "0003", HEART, kind="heart")
-        assert named_scans(project)["ben"].labelled_whole
+        assert named_scans(project)["ben"].total == 0
         propose(monkeypatch, range(10))
-        assert not named_scans(project)["ben"].labelled_whole
+        assert named_scans(project)["ben"].total is None
 
     def test_a_region_in_a_slice_without_label_shows_calcium(self, project):
         paint(project, "0001", (4,))
@@ -194,72 +201,23 @@ def test_digital_scans_among_clinical_ones_are_left_out(project, tmp_path):
     folders = [write_scan(tmp_path / "digital" / str(n), n, True, valve=False) for n in (7, 8)]
     project.add([NewScan(f.name, f.name, f / "ct.nii.gz", source="digital", truth=f / "truth.json") for f in folders])
     project.set_use({"7": "test", "8": "test"})
-    scans, warnings = find_study_scans(project.folder)
-    assert {scan.patient for scan in scans} == {"anna", "ben"}
-    assert [warning.split(" is left out")[0] for warning in warnings] == ["7", "8"]
+    reference = read_study(project.folder)
+    assert {scan.patient for scan in reference.scans} == {"anna", "ben"}
+    assert [name for name, _ in reference.refused] == ["7", "8"]
 
 
-@pytest.fixture(scope="module")
-def calcified(digital_results):
-    scan, folder = next(result for result in zip(*digital_results, strict=True) if result[0].patient == str(CALCIFIED))
-    truth = json.loads(scan.truth.read_text(encoding="utf-8"))
-    slices = {int(s["k"]): bool(s["visible"]) for s in truth["slices"]}
-    regions = scan.truth.with_name("regions.nii.gz")
-    return replace(scan, truth=None), folder, slices, regions
-
-
-@pytest.mark.long
-class TestRecords:
-    """Records of clinical scans from slice labels and regions."""
-
-    def record(self, calcified, labels, **more):
-        scan = replace(calcified[0], labels=None if labels is None else tuple(labels.items()), **more)
-        return make_record(scan, calcified[1])
-
-    def test_no_slice_with_heart_shows_any(self, calcified):
-        none = dict.fromkeys(calcified[2], False)
-        record = self.record(calcified, none, labelled_whole=True)
-        assert (record.visible, record.visible_arteries) == (False, ())
-        assert record.values["reader"]["total"][0] == 0
-        assert not any(is_visible for is_visible, _ in record.slices)
-        assert len(record.slices) > 5
-
-    def test_a_slice_shows_calcium_that_nobody_painted(self, calcified, tmp_path):
-        record = self.record(calcified, calcified[2], labelled_whole=True)
-        assert record.visible
-        assert record.visible_arteries is None, "nobody said in which artery"
-        empty = sitk.ReadImage(str(calcified[3])) * 0
-        sitk.WriteImage(empty, str(tmp_path / "empty.nii.gz"))
-        assert self.record(calcified, calcified[2], lesions=tmp_path / "empty.nii.gz") == record
-        seen_none = self.record(calcified, None, lesions=tmp_path / "empty.nii.gz")
-        assert (seen_none.visible, seen_none.values["reader"]["total"][0]) == (False, 0)
-
-    def test_voxels_below_the_clinical_threshold_do_not_count(self, calcified, tmp_path):
-        """A region that covers all of a slice below 130 HU."""
-        regions = sitk.ReadImage(str(calcified[3]))
-        array = sitk.GetArrayFromImage(regions)
-        ct = sitk.GetArrayFromImage(sitk.ReadImage(str(calcified[0].ct)))
-        faint = np.where(ct < 130, np.uint8(2), np.uint8(0))
-        assert array.any()
-        assert faint.any()
-        sitk.WriteImage(Grid.of(regions).image(faint), str(tmp_path / "faint.nii.gz"))
-        record = self.record(calcified, None, lesions=tmp_path / "faint.nii.gz")
-        assert record.values["reader"]["total"][0] == 0
-        assert record.visible, "the reader says that something is there"
-
-
-def test_reference_holds_regions_and_scans_without_calcium(project, monkeypatch, tmp_path):
+def test_a_scan_scores_zero_only_if_its_labels_exclude_calcium(project, monkeypatch):
     propose(monkeypatch)
     paint(project, "0001", (3, 4))
     paint(project, "0002", ())  # nothing is painted, but a slice shows calcium
     label(project, "0002", "eve", {3: SliceLabel.VISIBLE})
     label(project, "0003", "eve", NONE)
-    count, warnings = write_reference(project.folder, tmp_path / "reference.csv")
-    reference = read_reference(tmp_path / "reference.csv")
-    assert count == len(reference.scans) == 2
-    assert {scan.name: (scan.patient, scan.total) for scan in reference.scans} == {
-        "chest (0001)": ("anna", None),
-        "ben": ("ben", 0),
+    scans = {scan.name: scan for scan in read_reference(project.folder).scans}
+    assert {name: scan.total for name, scan in scans.items()} == {
+        "chest (0001)": None,
+        "chest (0002)": None,
+        "ben": 0,
     }
-    assert sitk.GetArrayFromImage(reference.scans[0].outlines(read_ct(reference.scans[0].ct))).any((1, 2)).sum() == 2
-    assert [warning.split(" is left out")[0] for warning in warnings] == ["chest (0002)"]
+    painted = scans["chest (0001)"]
+    assert sitk.GetArrayFromImage(painted.outlines(read_ct(painted.ct))).any((1, 2)).sum() == 2
+    assert scans["chest (0002)"].has_positive_label
