@@ -141,6 +141,11 @@ def _conformal_quantile(values: np.ndarray) -> float:
     return float(np.sort(values)[min(len(values), math.ceil((len(values) + 1) * LEVEL)) - 1])
 
 
+FORMER = "former_logit"
+"""Evidence of a lesion: its log-odds of being coronary calcium by a former calibration, whose weights few lesions
+hardly move. It stands alone."""
+
+
 def cross_fitted_probabilities(
     lesions: pd.DataFrame, features: Sequence[str], learned: np.ndarray
 ) -> np.ndarray | None:
@@ -167,7 +172,7 @@ def cross_fitted_probabilities(
     for number in np.unique(fold):
         training, inside = learned_lesions[fold[learned] != number], fold == number
         if training.coronary.nunique() == 2:
-            weights = fitted_weights(columns_of(training, features), training.coronary.to_numpy())
+            weights = fitted_weights(columns_of(training, features), training.coronary.to_numpy(bool))
             probabilities[inside] = coronary_probabilities(columns_of(lesions[inside], features), weights)
     return probabilities
 
@@ -180,16 +185,23 @@ def columns_of(lesions: pd.DataFrame, features: Sequence[str]) -> dict[str, np.n
 def fitted_weights(features: Mapping[str, np.ndarray], coronary: np.ndarray) -> dict[str, float]:
     """Fit non-negative weights of features, unscaled, and INTERCEPT by logistic regression with an L2 penalty.
 
+    The penalty draws the weights to 0; that of FORMER to 1, and its INTERCEPT to 0.
+
     Args:
         features: Features of lesions by name, [n].
         coronary: True if a lesion is coronary [n].
     """
     values = np.stack(list(features.values()), axis=1)
+    if FORMER in features:
+        columns, toward = np.column_stack([values, np.ones(len(values))]), np.array([1.0, 0.0])
+        bounds = ((0.0, None), (None, None))
+        slope, offset = penalised_logistic(columns, coronary.astype(float), np.ones(2), toward, bounds).tolist()
+        return {FORMER: slope, INTERCEPT: offset}
     mean, spread = values.mean(0), np.maximum(values.std(0), 1e-6)
     columns, count = np.column_stack([(values - mean) / spread, np.ones(len(values))]), len(features)
-    bounds = [*[(0, None)] * count, (None, None)]
+    limits = [*[(0, None)] * count, (None, None)]
     penalty = np.append(np.ones(count), 0.0)
-    fitted = penalised_logistic(columns, coronary.astype(float), penalty, np.zeros(count + 1), bounds)
+    fitted = penalised_logistic(columns, coronary.astype(float), penalty, np.zeros(count + 1), limits)
     weights = fitted[:-1] / spread
     return {**dict(zip(features, map(float, weights), strict=True)), INTERCEPT: float(fitted[-1] - weights @ mean)}
 

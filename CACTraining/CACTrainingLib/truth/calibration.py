@@ -1,4 +1,7 @@
-"""Fit on results of scans with known calcium what turns networks into scores: `cac calibrate`.
+"""Fit on results of scans with known calcium what turns networks into scores.
+
+`cac calibrate` fits all of it on digital patients; `cac validate --calibrate` fits it on a user's scans, with the
+former calibration as its prior (`recalibration`).
 
 - The weights of the lesion network's answers and of the territories (logistic regression), by which a dense lesion is
   coronary calcium; gated scans have weights of their own.
@@ -15,7 +18,7 @@ all patients. These must differ from the patients that the networks learned from
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,15 @@ from CACScoringLib.models.store import update_card
 from CACScoringLib.networks.configs import JUDGES, SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.sites import INTERCEPT, MAP_FEATURES, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import CATEGORIES, COUNTS_FROM, LIMITS, TOTAL, LesionCalibration
+from CACScoringLib.scoring.uncertainty import (
+    CATEGORIES,
+    COUNTS_FROM,
+    LIMITS,
+    TOTAL,
+    LesionCalibration,
+    ScoreCalibration,
+    Uncertainty,
+)
 from CACScoringLib.statistics.patient_folds import parts_by_patient
 from CACScoringLib.statistics.roc import threshold_at
 
@@ -37,6 +48,7 @@ from ..data.datasets import default_cache, find_scans
 from ..project.training_scan import KINDS, TrainingScan, read_truth
 from ..training.fits import (
     FOLDS,
+    FORMER,
     KnownScore,
     columns_of,
     cross_fitted_probabilities,
@@ -53,8 +65,107 @@ alone bring above zero."""
 HEALTHY = ("distractor", "clean")
 """Kinds of scans without coronary calcium."""
 
+MIN_PATIENTS = 20
+"""Fewest patients of a calibration with a former one, and fewest with scores of all arteries to fit their errors."""
+
 MIN_ANSWER = -1.4
 """Log-odds by the lesion network from which a lesion has a part in the calibration; most of the others are noise."""
+
+
+@dataclass(frozen=True)
+class CalibrationFit:
+    """Calibration fitted to scans.
+
+    Attributes:
+        scores: The calibration.
+        weights: Weights of FORMER and INTERCEPT; empty without a former calibration.
+        evidence: What the card holds about the map's evidence; empty if it stays.
+        dense: Dense lesions with their cross-fitted probability, and the column counts, True if they count by it.
+        in_map: Lesions of the map with theirs, 0 of those that do not count.
+        coverage: Cross-fitted coverage of total Agatston scores by kind and class; empty with a former calibration.
+        performance: Performance of the automatic score on the scans.
+    """
+
+    scores: ScoreCalibration
+    weights: dict[str, float]
+    evidence: dict[str, object]
+    dense: pd.DataFrame
+    in_map: pd.DataFrame
+    coverage: dict[str, object]
+    performance: dict[str, object]
+
+    def as_calibration(self) -> dict[str, object]:
+        """Return the form that a model's card holds."""
+        lesions, uncertainty = self.scores.candidates, self.scores.uncertainty
+        assert self.scores.known is not None
+        return {
+            **self.evidence,
+            "candidates": None if lesions is None else asdict(lesions),
+            "uncertainty": {kind: asdict(errors) for kind, errors in uncertainty.items()},
+            "known": asdict(self.scores.known),
+        }
+
+    def judged(self, dense: pd.DataFrame) -> pd.DataFrame:
+        """Return a user's dense lesions with their probability, and counts, True if they count by it."""
+        return with_counts(dense.assign(probability=coronary_probabilities(columns_of(dense, (FORMER,)), self.weights)))
+
+
+def calibrate(
+    scans: Sequence[MeasuredScan],
+    former: ScoreCalibration | None = None,
+    refits: bool = True,
+    max_false_scans: float = MAX_FALSE_SCANS,
+) -> CalibrationFit:
+    """Fit a calibration to scans.
+
+    Args:
+        scans: The scans.
+        former: Calibration of the same networks that few scans hardly move, and whose evidence of the map stays; None
+            for none.
+        refits: False if the probabilities of lesions stay, as those of the former calibration.
+        max_false_scans: Largest share of scans without coronary calcium that the map alone may bring above zero.
+    """
+    if former is None:
+        (lesions, performance, dense), weights = fit_lesions(scans), dict[str, float]()
+        evidence, in_map = fit_map(scans, dense, max_false_scans)
+    else:
+        lesions, weights, dense = refit_lesions(scans, former, refits)
+        performance, evidence, in_map = {}, {}, _stacked(scans, [scan.lesions for scan in scans])
+    uncertainty, coverage = fit_errors(scans, dense, in_map, former)
+    if lesions is None:
+        uncertainty.pop("automatic", None)
+    scores = ScoreCalibration(lesions, uncertainty, CalibrationRange.of([scan.facts for scan in scans]))
+    return CalibrationFit(scores, weights, evidence, dense, in_map, coverage, performance)
+
+
+def refit_lesions(
+    scans: Sequence[MeasuredScan], former: ScoreCalibration, refits: bool
+) -> tuple[LesionCalibration, dict[str, float], pd.DataFrame]:
+    """Change the probabilities of lesions: slope and offset of their former log-odds.
+
+    Returns:
+        The calibration that gives the changed probabilities where the former one gave the former ones; slope and
+        offset; and all dense lesions with their cross-fitted probability and the column counts.
+    """
+    assert former.candidates is not None
+    dense = _stacked(scans, [scan.dense for scan in scans])
+    known = dense.coronary.notna().to_numpy()
+    dense["coronary"] = dense.coronary.eq(True)
+    weights = {FORMER: 1.0, INTERCEPT: 0.0}
+    crossed = cross_fitted_probabilities(dense, (FORMER,), known) if refits else None
+    if crossed is None:
+        crossed = coronary_probabilities(columns_of(dense, (FORMER,)), weights)
+    else:
+        weights = fitted_weights(columns_of(dense[known], (FORMER,)), dense.coronary[known].to_numpy())
+    changed = {name: weights[FORMER] * weight for name, weight in asdict(former.candidates).items()}
+    for name in ("intercept", "gated_intercept"):
+        changed[name] += weights[INTERCEPT]
+    return LesionCalibration(**changed), weights, with_counts(dense.assign(probability=crossed))
+
+
+def with_counts(dense: pd.DataFrame) -> pd.DataFrame:
+    """Return a user's dense lesions with counts, True if they count by their probability."""
+    return dense.assign(counts=(dense.probability >= COUNTS_FROM) & dense.may_count)
 
 
 def choose(
@@ -67,26 +178,19 @@ def choose(
     kinds = {kind: [scan.kind == kind for scan in scans] for kind in HEALTHY}
     visible = [scan.visible for scan in scans]
     _check_kinds({kind: sum(part) for kind, part in {"visible": visible, **kinds}.items()})
-    lesions, candidate_performance, dense = fit_lesions(scans)
-    evidence, in_map = fit_map(scans, dense, max_false_scans)
-    calibration: Calibration = {**evidence, "candidates": lesions and asdict(lesions)}
-    uncertainty, coverage = stored_uncertainty(scans, dense, in_map)
-    if lesions is None:
-        uncertainty.pop("automatic", None)
-    calibration["uncertainty"] = uncertainty
-    calibration["known"] = asdict(CalibrationRange.of([scan.facts for scan in scans]))
-    counted = _by_scan(scans, in_map, in_map.probability) > 0
+    fitted = calibrate(scans, max_false_scans=max_false_scans)
+    counted = _by_scan(scans, fitted.in_map, fitted.in_map.probability) > 0
     performance: dict[str, object] = {
         "sensitivity_scans": float(counted[visible].mean()),
         "scans_with_visible_calcium": sum(visible),
         **{f"above_zero_{kind}_scans": float(counted[part].mean()) for kind, part in kinds.items()},
         **{f"scans_{kind}": sum(part) for kind, part in kinds.items()},
-        "coverage_of_intervals": coverage,
+        "coverage_of_intervals": fitted.coverage,
         "patients": len({s.patient for s in scans}),
         "data": f"{patients_of(scans)}; each lesion evaluated by weights from other patients, the limits chosen on the "
         "same scans",
     }
-    return calibration, performance, candidate_performance
+    return fitted.as_calibration(), performance, fitted.performance
 
 
 def _check_kinds(counts: Mapping[str, int]) -> None:
@@ -194,10 +298,10 @@ def fit_map(
 _OF_SCORE = ("agatston", "artery", "probability")
 
 
-def stored_uncertainty(
-    scans: Sequence[MeasuredScan], dense: pd.DataFrame, in_map: pd.DataFrame
-) -> tuple[dict[str, object], dict[str, object]]:
-    """Return the errors that prediction intervals are made of (`uncertainty.Uncertainty`), and their coverage.
+def fit_errors(
+    scans: Sequence[MeasuredScan], dense: pd.DataFrame, in_map: pd.DataFrame, former: ScoreCalibration | None = None
+) -> tuple[dict[str, Uncertainty], dict[str, object]]:
+    """Return the errors that prediction intervals are made of, and their coverage.
 
     Automatic clinical scores are compared with those of the ideal reader of the same scan; scores of the map with the
     patient's reference score, in scans that have one.
@@ -206,11 +310,12 @@ def stored_uncertainty(
         scans: The scans.
         dense: Dense lesions with their cross-fitted probability.
         in_map: Lesions of the map with theirs, 0 of those that do not count.
+        former: Former calibration, whose kinds of errors are fitted anew, and not cross-fitted here.
 
     Returns:
         The errors by kind, and the cross-fitted coverage of total Agatston scores by kind and class.
     """
-    stored: dict[str, object] = {}
+    stored: dict[str, Uncertainty] = {}
     coverage: dict[str, object] = {}
     for kind, lesions, name in (
         ("automatic", dense, "reader_agatston"),
@@ -219,14 +324,17 @@ def stored_uncertainty(
         scores = [
             KnownScore(
                 patient=scan.patient,
-                truth=truth | {TOTAL: sum(truth.values())},
+                truth={TOTAL: sum(truth.values())} | truth,
                 **{column: lesions.loc[lesions.scan == n, column].to_numpy() for column in _OF_SCORE},
             )
             for n, scan in enumerate(scans)
             if (truth := getattr(scan, name))
         ]
-        if len({score.patient for score in scores}) >= FOLDS:
-            stored[kind] = asdict(fitted_uncertainty(scores))
+        if former is not None:
+            if kind in former.uncertainty:
+                stored[kind] = fitted_uncertainty(scores, former.uncertainty[kind], MIN_PATIENTS)
+        elif len({score.patient for score in scores}) >= FOLDS:
+            stored[kind] = fitted_uncertainty(scores)
             coverage[kind] = _coverage(scores)
     return stored, coverage
 

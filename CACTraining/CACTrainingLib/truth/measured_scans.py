@@ -70,14 +70,18 @@ class MeasuredScan:
 
     Attributes:
         patient: Patient of the scan.
-        kind: Kind of scan, one of `datasets.KINDS`.
+        kind: Kind of scan, one of `datasets.KINDS`; "" for a user's.
         visible: True if coronary calcium is visible in a slice.
         lesions: Lesions of the map, a row each: MAP_FEATURES; coronary, True if it holds coronary calcium; agatston, on
             the clinical scale; artery, its key, or NaN if it cannot count; beneath, the number of the dense lesion
-            whose verdict it has, or −1.
-        dense: Dense lesions that the lesion network has judged, with LOGIT and PLACE instead of MAP_FEATURES.
-        reader_agatston: Agatston score by artery of an ideal reader, who knows every lesion of this scan.
-        reference_agatston: Agatston score by artery of a motion- and noise-free scan (`reference_scores`), or None.
+            whose verdict it has, or −1. For a user's scan, the probability by the former calibration instead.
+        dense: Dense lesions that the lesion network has judged, with LOGIT and PLACE instead of MAP_FEATURES. For a
+            user's scan, FORMER instead; may_count, False for one that no calibration lets count; and coronary may be
+            None if it is unknown.
+        reader_agatston: Agatston score by artery of an ideal reader, who knows every lesion of this scan; for a user's
+            scan the scores of the reference, also the total.
+        reference_agatston: Agatston score by artery of a motion- and noise-free scan (`reference_scores`), or None; for
+            a user's scan the same as of the reader.
         facts: Acquisition and image quality, which determine the calibration range.
         is_gated: True if the scan was gated.
     """

@@ -13,112 +13,47 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.core.errors import CTError, TooFewError
 from CACScoringLib.models.cards import NAME, SAMPLE, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import calibrated, install_copy
 from CACScoringLib.networks.configs import LESION_KINDS
-from CACScoringLib.quality.calibration import METAL, CalibrationRange
+from CACScoringLib.quality.calibration import METAL
 from CACScoringLib.record.findings import CalibratedOn
 from CACScoringLib.record.score_record import ScoreRecord
-from CACScoringLib.record.scores import COUNTED, Lesion, LesionSet, MethodScore, Verdict
+from CACScoringLib.record.scores import CATEGORISED_BELOW, Lesion, Verdict
 from CACScoringLib.scoring.parts import CORONARY_KINDS
-from CACScoringLib.scoring.scores import score_of
 from CACScoringLib.scoring.uncertainty import (
-    COUNTS_FROM,
+    CATEGORIES,
     LIMITS,
     TOTAL,
-    LesionCalibration,
-    ScanErrors,
+    LesionAmounts,
     ScoreCalibration,
-    Uncertainty,
     log_odds,
-    with_intervals,
 )
 from CACScoringLib.statistics.agreement import Statistic, icc, slope
 from CACScoringLib.statistics.patient_folds import parts_by_patient
 
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_difference, mean_value, value_row
 from ..evaluation.parts import METHODS, Section, TablePart, count
-from ..training.fits import FOLDS, FORMER_SCANS, KnownScore, fitted_uncertainty, penalised_logistic
+from ..training.fits import FOLDS, FORMER, FORMER_SCANS
 from .agreement import LEAST, TEXTS, categories, category_kappa, f1_at
+from .calibration import MIN_PATIENTS, CalibrationFit, calibrate
+from .measured_scans import MeasuredScan
 from .records import ComparedScan
 from .scan_sections import held_rows, interval_table
 from .scored_scan import SCORED_METHODS
 
-MIN_PATIENTS = 20
 MIN_OF_EACH = 5
 """Fewest patients with and without coronary calcium."""
 MIN_CANDIDATES, MIN_CANDIDATE_PATIENTS = 10, 5
 """Fewest coronary candidates, fewest other candidates, and fewest patients with either, to fit probabilities."""
-KINDS = {"automatic": "automatic", "map": "decomposition"}
-"""Kind of score (`ScoreCalibration`) by the key of `scored_scan.SCORED_METHODS`. Reviewed scores are left out, because
-their errors cannot be measured against a reader's reference."""
-
-
-@dataclass(frozen=True)
-class _Change:
-    """Change of recorded log-odds. slope: Factor. offset: Addend."""
-
-    slope: float = 1.0
-    offset: float = 0.0
-
-    @classmethod
-    def of(cls, cases: Sequence[Case]) -> _Change:
-        """Fit the change to outlined lesions, regularised towards none; there is none without both classes."""
-        lesions = [(lesion, is_coronary) for case in cases for lesion, is_coronary in case.outlined]
-        coronary = np.array([is_coronary for _, is_coronary in lesions], float)
-        if len(set(coronary.tolist())) < 2:
-            return cls()
-        columns = np.array([(log_odds(_verdict(lesion).probability), 1.0) for lesion, _ in lesions])
-        bounds = ((0.0, None), (None, None))
-        return cls(*penalised_logistic(columns, coronary, np.ones(2), np.array([1.0, 0.0]), bounds).tolist())
-
-    def after(self, base: LesionCalibration) -> LesionCalibration:
-        """Return the calibration that gives the changed probabilities where another gave the recorded ones."""
-        weights = {name: self.slope * weight for name, weight in asdict(base).items()}
-        for name in ("intercept", "gated_intercept"):
-            weights[name] += self.offset
-        return LesionCalibration(**weights)
-
-    def probability(self, recorded: float | np.ndarray) -> np.ndarray:
-        """Return the changed probability of a recorded one."""
-        return 1 / (1 + np.exp(-(self.slope * log_odds(recorded) + self.offset)))
-
-    def judged(self, lesion: Lesion) -> Lesion:
-        """Return a lesion with its changed verdict. Noise, devices and calcium of other sites never count."""
-        verdict = _verdict(lesion)
-        probability = float(self.probability(verdict.probability))
-        in_arteries = sum(verdict.kinds.get(LESION_KINDS[column], 0.0) for column in CORONARY_KINDS)
-        counts = probability >= COUNTS_FROM and (verdict.counts or in_arteries >= 0.5)
-        verdict = replace(verdict, not_coronary_probability=1 - probability, counts=counts)
-        return replace(lesion, site=verdict.artery, verdict=verdict)
-
-    def method(self, recorded: MethodScore) -> MethodScore:
-        """Return a method's score by the changed verdicts, without intervals; that of the map stays."""
-        lesions = recorded.lesions if recorded.is_map else [self.judged(lesion) for lesion in _judged(recorded)]
-        counted = [lesion for lesion in lesions if lesion.status == COUNTED]
-        return replace(
-            recorded,
-            total=score_of(counted),
-            table=LesionSet.of(lesions),
-            non_coronary=None,
-        )
-
-
-def _verdict(lesion: Lesion) -> Verdict:
-    assert lesion.verdict is not None
-    return lesion.verdict
-
-
-def _judged(method: MethodScore) -> list[Lesion]:
-    """Return the lesions of an automatic clinical score that the lesion network has judged."""
-    return [lesion for lesion in method.listed if lesion.verdict is not None and lesion.verdict.kinds]
 
 
 class Case(NamedTuple):
@@ -127,52 +62,58 @@ class Case(NamedTuple):
     scan: ComparedScan
     record: ScoreRecord
 
-    @property
-    def outlined(self) -> list[tuple[Lesion, bool]]:
-        """Judged lesions of the clinical score, each with True if the reference outlines coronary calcium there."""
-        listed = self.record.methods["threshold"].listed
+    def measured(self) -> MeasuredScan:
+        """Return its lesions with their former probabilities, and the scores of its reference."""
         rows = [row for row in self.scan.lesions if row.method == "automatic" and not row.of_reference]
-        pairs = [(listed[row.lesion], row.true) for row in rows if row.true is not None]
-        return [(x, is_coronary) for x, is_coronary in pairs if x.verdict is not None and x.verdict.kinds]
-
-    def methods(self, change: _Change) -> dict[str, MethodScore]:
-        """Return the scores by the changed verdicts, by key of `scored_scan.SCORED_METHODS`."""
-        methods = {kind: self.record.methods.get(name) for kind, (name, _) in SCORED_METHODS.items()}
-        return {kind: change.method(method) for kind, method in methods.items() if method is not None}
-
-    def known_score(self, method: MethodScore) -> KnownScore:
-        """Return the lesions of a score with their probabilities, and the reference's scores."""
-        lesions = [(x, x.verdict) for x in (*method.lesions, *method.left_out) if x.verdict is not None]
-        return KnownScore(
-            self.scan.patient,
-            np.array([lesion.clinical_agatston for lesion, _ in lesions], float),
-            np.array([verdict.artery.key for _, verdict in lesions], object),
-            np.array([verdict.probability for _, verdict in lesions], float),
-            {**self.scan.vessels, TOTAL: self.scan.reference_total},
+        truths = {row.lesion: row.true for row in rows}
+        dense, in_map = list[dict[str, object]](), list[dict[str, object]]()
+        for number, lesion in enumerate(self.record.methods["threshold"].listed):
+            verdict = lesion.verdict
+            if verdict is not None and verdict.kinds:
+                # Noise, devices and calcium of other sites never count.
+                in_arteries = sum(verdict.kinds.get(LESION_KINDS[column], 0.0) for column in CORONARY_KINDS)
+                row = _row(lesion, verdict) | {FORMER: float(log_odds(verdict.probability))}
+                row |= {"coronary": truths.get(number), "may_count": verdict.counts or in_arteries >= 0.5}
+                dense.append(row)
+        mapped = self.record.methods.get("decomposition")
+        for lesion in () if mapped is None else mapped.lesions:
+            if lesion.verdict is not None:
+                in_map.append(_row(lesion, lesion.verdict) | {"probability": lesion.verdict.probability})
+        truth = {TOTAL: self.scan.reference_total, **self.scan.vessels}
+        of_map = None if mapped is None else truth
+        tables = (
+            _table(in_map, ("agatston", "artery", "probability")),
+            _table(dense, ("agatston", "artery", FORMER, "may_count", "coronary")),
         )
+        facts: dict[str, float | str | None] = {**(self.scan.facts.calibration or {})}
+        return MeasuredScan(self.scan.patient, "", False, *tables, truth, of_map, facts, is_gated=False)
 
 
-@dataclass(frozen=True)
-class CalibrationFit:
-    """Result of a fit.
+_KINDS = {"agatston": float, FORMER: float, "probability": float, "may_count": bool}
+"""Types of the columns of a user's lesions, besides objects."""
+
+
+def _table(rows: Sequence[dict[str, object]], columns: Iterable[str]) -> pd.DataFrame:
+    values = {name: [row[name] for row in rows] for name in columns}
+    return pd.DataFrame({name: pd.Series(column, dtype=_KINDS.get(name, object)) for name, column in values.items()})
+
+
+def _row(lesion: Lesion, verdict: Verdict) -> dict[str, object]:
+    return {"agatston": lesion.clinical_agatston, "artery": verdict.artery.key}
+
+
+class CrossFittedScore(NamedTuple):
+    """Score of a scan by a calibration on other patients.
 
     Attributes:
-        lesions: Calibration of the candidates' probabilities.
-        change: The same, as a change of the recorded ones.
-        uncertainty: Errors of scores by kind.
-        calibration_range: Range of the scans' facts.
+        agatston: Total Agatston score.
+        interval_90: Prediction interval of the total; None if it is withheld or unknown.
+        probabilities: Probability of each category; empty if withheld or unknown.
     """
 
-    lesions: LesionCalibration
-    change: _Change
-    uncertainty: dict[str, Uncertainty]
-    calibration_range: CalibrationRange
-
-    def as_calibration(self) -> dict[str, object]:
-        """Return the form that a model's card holds."""
-        uncertainty = {kind: asdict(errors) for kind, errors in self.uncertainty.items()}
-        limits = asdict(self.calibration_range)
-        return {"candidates": asdict(self.lesions), "uncertainty": uncertainty, "known": limits}
+    agatston: float
+    interval_90: tuple[float, float] | None
+    probabilities: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -187,7 +128,7 @@ class Recalibration:
     """
 
     cases: tuple[Case, ...]
-    cross_fitted: tuple[dict[str, MethodScore], ...]
+    cross_fitted: tuple[dict[str, CrossFittedScore], ...]
     fitted: CalibrationFit
     why_not: str
 
@@ -231,12 +172,18 @@ def recalibrate(cases: Sequence[Case], base: ModelCard) -> Recalibration:
     """
     usable = [case for case in cases if case.scan.facts.calibration is not None]
     _check_enough([case.scan for case in usable])
-    why_not = _why_not_refitted(usable)
+    scans = [case.measured() for case in usable]
+    why_not = _why_not_refitted(scans)
     former = base.calibration_as(ScoreCalibration)
-    fold = _folds(usable)
-    fits = [_fit(_outside_fold(usable, fold, number), former, not why_not) for number in range(FOLDS)]
-    crossed = tuple(_evaluated(case, fits[number]) for case, number in zip(usable, fold, strict=True))
-    return Recalibration(tuple(usable), crossed, _fit(usable, former, not why_not), why_not)
+    # Stratified by the former score, so that no reference moves its scan.
+    positive = np.array([case.scan.measured("automatic") > 0 for case in usable])
+    fold = parts_by_patient([scan.patient for scan in scans], positive, FOLDS, seed=None)
+    fits = [
+        calibrate([scan for scan, part in zip(scans, fold, strict=True) if part != number], former, not why_not)
+        for number in range(FOLDS)
+    ]
+    crossed = tuple(_scored(case, scan, fits[number]) for case, scan, number in zip(usable, scans, fold, strict=True))
+    return Recalibration(tuple(usable), crossed, calibrate(scans, former, not why_not), why_not)
 
 
 def store(recalibration: Recalibration, base: StoredModel, name: str, reference: str) -> StoredModel:
@@ -271,45 +218,29 @@ def store(recalibration: Recalibration, base: StoredModel, name: str, reference:
 _USE = " Calibrated by its user on"
 
 
-def _fit(cases: Sequence[Case], former: ScoreCalibration, refit: bool) -> CalibrationFit:
-    """Fit a calibration, starting from the former one. refit: True to fit the probabilities too."""
-    assert former.candidates is not None
-    change, changes = _Change(), [_Change()] * len(cases)
-    if refit:
-        fold = _folds(cases)
-        by_fold = [_Change.of(_outside_fold(cases, fold, number)) for number in range(FOLDS)]
-        change, changes = _Change.of(cases), [by_fold[number] for number in fold]
-    crossed = [case.methods(own_change) for case, own_change in zip(cases, changes, strict=True)]
-    uncertainty = {}
-    for method, kind in KINDS.items():
-        if kind in former.uncertainty:
-            pairs = zip(cases, crossed, strict=True)
-            scores = [case.known_score(methods[method]) for case, methods in pairs if method in methods]
-            uncertainty[kind] = fitted_uncertainty(scores, former.uncertainty[kind], MIN_PATIENTS)
-    calibration_range = CalibrationRange.of(
-        [case.scan.facts.calibration for case in cases if case.scan.facts.calibration]
-    )
-    return CalibrationFit(change.after(former.candidates), change, uncertainty, calibration_range)
+def _scored(case: Case, scan: MeasuredScan, fitted: CalibrationFit) -> dict[str, CrossFittedScore]:
+    """Score a scan as the calibration would have it scored."""
+    dense = fitted.judged(scan.dense)
+    scores = {"automatic": _score(case, dense, float(dense.agatston[dense.counts].sum()), fitted, "automatic")}
+    if scan.reference_agatston is not None:
+        scores["map"] = _score(case, scan.lesions, float(scan.lesions.agatston.sum()), fitted, "decomposition")
+    return scores
 
 
-def _evaluated(case: Case, fitted: CalibrationFit) -> dict[str, MethodScore]:
-    """Score a scan as the fit would have it scored."""
-    recorded = case.record.familiarity
+def _score(case: Case, lesions: pd.DataFrame, agatston: float, fitted: CalibrationFit, kind: str) -> CrossFittedScore:
+    recorded, calibration_range = case.record.familiarity, fitted.scores.known
+    assert calibration_range is not None
     has_metal = recorded is not None and METAL in recorded.causes
-    familiarity = fitted.calibration_range.familiarity(case.scan.facts.calibration or {}, has_metal)
-    errors = ScanErrors(fitted.uncertainty, familiarity)
-    return {kind: with_intervals(method, errors) for kind, method in case.methods(fitted.change).items()}
-
-
-def _folds(cases: Sequence[Case]) -> np.ndarray:
-    """Fold of each scan, no patient in two. Stratified by the former score, so that no reference moves its scan."""
-    positive = np.array([case.scan.measured("automatic") > 0 for case in cases])
-    return parts_by_patient([case.scan.patient for case in cases], positive, FOLDS, seed=None)
-
-
-def _outside_fold(cases: Sequence[Case], fold: np.ndarray, number: int) -> list[Case]:
-    """Return the scans of all folds but one."""
-    return [case for case, part in zip(cases, fold, strict=True) if part != number]
+    familiarity = calibration_range.familiarity(case.scan.facts.calibration or {}, has_metal)
+    if familiarity.out_of_range or kind not in fitted.scores.uncertainty:
+        return CrossFittedScore(agatston, None, {})
+    errors = fitted.scores.uncertainty[kind].total
+    amounts = LesionAmounts(lesions.agatston.tolist(), lesions.probability.tolist())
+    distribution = errors.distribution(amounts, familiarity.distance)
+    low, high = distribution.interval(errors.level)
+    chances = dict(zip(CATEGORIES, distribution.chances(LIMITS), strict=True))
+    has_chances = agatston < CATEGORISED_BELOW
+    return CrossFittedScore(agatston, (min(low, agatston), max(high, agatston)), chances if has_chances else {})
 
 
 def _check_enough(scans: Sequence[ComparedScan]) -> None:
@@ -327,9 +258,10 @@ def _check_enough(scans: Sequence[ComparedScan]) -> None:
         )
 
 
-def _why_not_refitted(cases: Sequence[Case]) -> str:
+def _why_not_refitted(scans: Sequence[MeasuredScan]) -> str:
     """Return the reason why probabilities cannot be fitted; empty if they can."""
-    outlined = [(case.scan.patient, is_coronary) for case in cases for _, is_coronary in case.outlined]
+    known = [(scan.patient, is_coronary) for scan in scans for is_coronary in scan.dense.coronary]
+    outlined = [(patient, bool(is_coronary)) for patient, is_coronary in known if is_coronary is not None]
     if not any(coronary for _, coronary in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
     for value, meaning in ((True, "coronary calcium"), (False, "something else")):
@@ -374,7 +306,7 @@ def _agreement(result: Recalibration) -> TablePart:
         before = record.categories.probabilities if record.categories else {}
         for method, probabilities, score in (
             ("before", before, scan.measured("automatic")),
-            ("after", after.category_probabilities, after.total.clinical_agatston),
+            ("after", after.probabilities, after.agatston),
         ):
             probability = [*probabilities.values()][place] if probabilities else math.nan
             rows.append(value_row(scan, method, score, scan.reference_total, probability=probability))
@@ -391,11 +323,12 @@ def _agreement(result: Recalibration) -> TablePart:
 
 
 def _intervals(result: Recalibration) -> TablePart:
-    scores: dict[str, list[tuple[ComparedScan, MethodScore]]] = {}
+    scores: dict[str, list[tuple[ComparedScan, tuple[float, float] | None]]] = {}
     for method, (name, _) in SCORED_METHODS.items():
-        before = [(case.scan, case.record.methods[name]) for case in result.cases if name in case.record.methods]
+        recorded = [case for case in result.cases if name in case.record.methods]
+        before = [(case.scan, case.record.methods[name].total.interval_90) for case in recorded]
         pairs = zip(result.cases, result.cross_fitted, strict=True)
-        after = [(case.scan, crossed[method]) for case, crossed in pairs if method in crossed]
+        after = [(case.scan, crossed[method].interval_90) for case, crossed in pairs if method in crossed]
         scores |= {f"{METHODS[method]}, before": before, f"{METHODS[method]}, after": after}
     patients = [case.scan.patient for case in result.cases]
     comparison = ExperimentComparison(patients, {title: title for title in scores}, np.random.default_rng(0))

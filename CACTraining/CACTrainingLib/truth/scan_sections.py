@@ -18,7 +18,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.record.score_record import ScoreRecord
-from CACScoringLib.record.scores import Lesion, MethodScore
+from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.pictures import patch_picture
 from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES
 
@@ -206,12 +206,14 @@ def group_sections(
     return (_intervals(compared, records), _groups(raters, records), *zeros)
 
 
-def interval_table(scores: Mapping[str, Iterable[tuple[ComparedScan, MethodScore]]]) -> pd.DataFrame:
-    """Long table of scores by key: 1 where the interval of the total holds the reference's; low NaN without one."""
+def interval_table(
+    scores: Mapping[str, Iterable[tuple[ComparedScan, tuple[float, float] | None]]],
+) -> pd.DataFrame:
+    """Long table of intervals of the total by key: 1 where one holds the reference's; low NaN without one."""
     rows = []
     for key, pairs in scores.items():
-        for scan, score in pairs:
-            low, high = score.total.interval_90 or (math.nan, math.nan)
+        for scan, interval in pairs:
+            low, high = interval or (math.nan, math.nan)
             total = scan.reference_total
             rows.append(value_row(scan, key, float(low <= total <= high), total, low=low, high=high))
     return long_table(rows, ("low", "high"))
@@ -229,7 +231,11 @@ def held_rows(comparison: ExperimentComparison, table: pd.DataFrame) -> Iterator
 
 def _intervals(compared: ComparedScans, records: Mapping[str, ScoreRecord]) -> Section:
     methods = {name: record.methods for name, record in records.items()}
-    scores = {m: [(x, methods[x.name][SCORED_METHODS[m][0]]) for x in compared.scans] for m in compared.methods}
+    names = {method: SCORED_METHODS[method][0] for method in compared.methods}
+    scores = {
+        method: [(scan, methods[scan.name][name].total.interval_90) for scan in compared.scans]
+        for method, name in names.items()
+    }
     withheld = {name: bool(r.categories and r.categories.probabilities_withheld) for name, r in records.items()}
     table = interval_table(scores)
     table = table.assign(withheld=table.scan.map(withheld).astype(float))

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from calibrated_cards import calibration_of
 from digital_pairs import write_coarse
 from handmade_networks import untrained
 from sklearn.linear_model import LogisticRegression
@@ -228,16 +227,16 @@ def test_clinical_scores_are_compared_with_the_reader_and_the_map_with_the_truth
         scan = measured(f"p{number}", "coronary", in_map(rows), dense(rows), score)
         scans.append(replace(scan, reference_agatston={a: 2 * x for a, x in scan.reader_agatston.items()}))
     certain = pd.concat([scan.dense.assign(scan=n, probability=1.0) for n, scan in enumerate(scans)])
-    stored, coverage = calibration.stored_uncertainty(scans, certain, certain)
+    stored, coverage = calibration.fit_errors(scans, certain, certain)
     counted, count = np.array(list(coverage["automatic"].values())).T
     assert count.sum() == 100
     assert 0.85 < counted.sum() / 100 <= 1.0
-    by_reader, by_truth = calibration_of({"uncertainty": stored}).uncertainty.values()
+    by_reader, by_truth = stored.values()
     low, high = by_reader.total.interval(LesionAmounts([200.0], [1.0]))
     assert 110 < low < 170 < 230 < high < 340
     assert 200 < by_truth.total.interval(LesionAmounts([100.0], [1.0]))[1] < 400
     without = [replace(scan, reference_agatston=None) for scan in scans]
-    assert list(calibration.stored_uncertainty(without, certain, certain)[0]) == ["automatic"]
+    assert list(calibration.fit_errors(without, certain, certain)[0]) == ["automatic"]
 
 
 @pytest.mark.long

@@ -26,10 +26,11 @@ from CACScoringLib.models.store import update_card
 from CACScoringLib.quality.calibration import METAL, facts_of
 from CACScoringLib.record.findings import Familiarity
 from CACScoringLib.record.scores import CATEGORISED_BELOW
+from CACScoringLib.scoring.sites import coronary_probabilities
 from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, LesionCalibration, ScoreCalibration
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.training.fits import FORMER_SCANS, fitted_errors
+from CACTrainingLib.training.fits import FORMER, FORMER_SCANS, fitted_errors
 from CACTrainingLib.truth import recalibration as recalibrations
 from CACTrainingLib.truth import validation as run
 from CACTrainingLib.truth.comparison import Job, compare
@@ -37,8 +38,8 @@ from CACTrainingLib.truth.recalibration import MIN_PATIENTS, Case, check, recali
 from CACTrainingLib.truth.records import ComparedScan
 from CACTrainingLib.truth.validation import ValidationSettings, validate
 
-FORMER = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
-CALIBRATION = {"candidates": asdict(FORMER), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}
+BASE = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
+CALIBRATION = {"candidates": asdict(BASE), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}
 """Calibration of the model in use."""
 
 MAP = "decomposition"
@@ -112,23 +113,28 @@ def recalibration(weights):
     return recalibrate(digital_scans(arteries=True), replace(read_card(weights[0]), calibration=CALIBRATION))
 
 
+def changed(recalibration, *log_odds):
+    """Probabilities of lesions by the new calibration, from their former log-odds."""
+    return coronary_probabilities({FORMER: np.array(log_odds)}, recalibration.fitted.weights)
+
+
 def test_outlines_teach_what_coronary_calcium_is(recalibration):
     scans = digital_scans(arteries=True)
     assert not recalibration.why_not
-    false, true = recalibration.fitted.change.probability(1 / (1 + np.exp([-1.0, -3.0])))
+    false, true = changed(recalibration, 1.0, 3.0)
     assert false < 0.3 < 0.7 < true
     scores = recalibration.cross_fitted
     totals = [case.scan.total for case in scans]
-    after = [score["automatic"].total.agatston for score in scores]
+    after = [score["automatic"].agatston for score in scores]
     expected = [clinical_lesions(case)[0].agatston if case.scan.total else 0.0 for case in scans]
     assert after == pytest.approx(expected)
-    intervals = [(score["automatic"].total.interval_90, total) for score, total in zip(scores, totals, strict=True)]
+    intervals = [(score["automatic"].interval_90, total) for score, total in zip(scores, totals, strict=True)]
     assert np.mean([ends[0] <= total <= ends[1] for ends, total in intervals if ends]) >= 0.9
     for score, total in zip(scores, totals, strict=True):
-        chances = score["automatic"].category_probabilities
-        assert (sum(chances.values()) == pytest.approx(1)) == (score["automatic"].total.agatston < CATEGORISED_BELOW)
+        chances = score["automatic"].probabilities
+        assert (sum(chances.values()) == pytest.approx(1)) == (score["automatic"].agatston < CATEGORISED_BELOW)
         assert total > 0 or chances["0"] > 0.5
-    assert set(recalibration.fitted.uncertainty) == {"automatic", "decomposition"}
+    assert set(recalibration.fitted.scores.uncertainty) == {"automatic", "decomposition"}
 
 
 @pytest.mark.parametrize("is_gated", [False, True])
@@ -136,24 +142,25 @@ def test_the_stored_weights_give_the_changed_probabilities(recalibration, is_gat
     """The change of recorded log-odds is carried into all weights, of gated scans and others."""
     fitted = recalibration.fitted
     network, place = np.array([0.05, 0.5, 0.9]), np.array([0.9, 0.2, 0.5])
-    changed = fitted.change.probability(FORMER.probability(network, place, is_gated))
-    assert fitted.lesions.probability(network, place, is_gated) == pytest.approx(changed)
-    assert changed != pytest.approx(FORMER.probability(network, place, is_gated), abs=0.05)
+    former = BASE.probability(network, place, is_gated)
+    expected = changed(recalibration, *np.log(former / (1 - former)))
+    assert fitted.scores.candidates.probability(network, place, is_gated) == pytest.approx(expected)
+    assert expected != pytest.approx(former, abs=0.05)
 
 
 def test_totals_teach_the_errors_alone(base):
     recalibration = recalibrate(digital_scans(outlined=False), base.card)
     assert "no outlines" in recalibration.why_not
-    fitted, former = recalibration.fitted, base.card.calibration_as(ScoreCalibration).uncertainty
-    assert (fitted.lesions, fitted.uncertainty["automatic"].artery) == (FORMER, former["automatic"].artery)
+    fitted, former = recalibration.fitted.scores, base.card.calibration_as(ScoreCalibration).uncertainty
+    assert (fitted.candidates, fitted.uncertainty["automatic"].artery) == (BASE, former["automatic"].artery)
     assert fitted.uncertainty["automatic"].total.spread < former["automatic"].total.spread
 
 
 def test_few_scans_hardly_move_the_probabilities(base):
     """Scans whose candidates contradict the former probabilities move them more the more there are."""
-    small_change, large_change = (recalibrate(digital_scans(count), base.card).fitted.change for count in (20, 80))
-    assert abs(small_change.slope - 1) < abs(large_change.slope - 1)
-    assert abs(small_change.offset) < abs(large_change.offset)
+    small, large = (recalibrate(digital_scans(count), base.card).fitted.weights for count in (20, 80))
+    assert abs(small[FORMER] - 1) < abs(large[FORMER] - 1)
+    assert abs(small["intercept"]) < abs(large["intercept"])
 
 
 @pytest.mark.parametrize("patients", [20, 40])
@@ -166,7 +173,7 @@ def test_the_former_errors_count_as_twenty_scans(base, patients):
         in_map = [lesion(9.0, 1.3e4, "LAD")] if total else []
         scans.append(with_method(case, "decomposition", in_map))
     former = base.card.calibration_as(ScoreCalibration).uncertainty["decomposition"].total.spread
-    spread = recalibrate(scans, base.card).fitted.uncertainty["decomposition"].total.spread
+    spread = recalibrate(scans, base.card).fitted.scores.uncertainty["decomposition"].total.spread
     lesions = [LesionAmounts([1.3e4], [1.0]) if case.scan.total else LesionAmounts([], []) for case in scans]
     scans_alone = fitted_errors(lesions, np.array([case.scan.total for case in scans])).spread
     assert scans_alone < former / 2
@@ -180,7 +187,7 @@ def test_intervals_of_the_stored_errors_hold_nine_of_ten(base):
     for spread in (0.05, 2.0):
         errors = {part: {"spread": spread, "level": 0.9} for part in ("total", "artery")}
         calibration = {**base.card.calibration, "uncertainty": dict.fromkeys(("automatic", "decomposition"), errors)}
-        fitted = recalibrate(scans, replace(base.card, calibration=calibration)).fitted.uncertainty["automatic"]
+        fitted = recalibrate(scans, replace(base.card, calibration=calibration)).fitted.scores.uncertainty["automatic"]
         held = []
         for scan in scans:
             listed = clinical_lesions(scan)
@@ -198,7 +205,7 @@ def test_candidates_of_no_artery_never_count(base):
         *first, last = clinical_lesions(case)
         noise = replace(last, verdict=replace(last.verdict, counts=False, kinds={"noise": 1.0}))
         scans.append(with_method(case, "threshold", [*first, noise]))
-    scores = [score["automatic"].total.agatston for score in recalibrate(scans, base.card).cross_fitted]
+    scores = [score["automatic"].agatston for score in recalibrate(scans, base.card).cross_fitted]
     assert scores == pytest.approx([sum(x.agatston for x in clinical_lesions(case)[:-1]) for case in scans])
 
 
@@ -209,8 +216,8 @@ def test_a_patients_own_reference_has_no_part_in_its_score(base, recalibration):
     again = recalibrate([first._replace(scan=changed), *others], base.card)
     assert again.cross_fitted[0] == recalibration.cross_fitted[0]
     assert again.cross_fitted[1:] != recalibration.cross_fitted[1:]
-    assert again.fitted.lesions != recalibration.fitted.lesions
-    assert again.fitted.uncertainty != recalibration.fitted.uncertainty
+    assert again.fitted.scores.candidates != recalibration.fitted.scores.candidates
+    assert again.fitted.scores.uncertainty != recalibration.fitted.scores.uncertainty
 
 
 def test_a_scan_outside_the_calibration_range_has_no_interval(base):
@@ -223,9 +230,9 @@ def test_a_scan_outside_the_calibration_range_has_no_interval(base):
     scans[3] = scans[3]._replace(record=replace(scans[3].record, familiarity=has_metal))
     crossed = recalibrate(scans, base.card).cross_fitted
     for outside in (crossed[1], crossed[3]):
-        assert [score.total.interval_90 for score in outside.values()] == [None, None]
-        assert outside["automatic"].category_probabilities == {}
-    assert crossed[4]["automatic"].total.interval_90 is not None
+        assert [score.interval_90 for score in outside.values()] == [None, None]
+        assert outside["automatic"].probabilities == {}
+    assert crossed[4]["automatic"].interval_90 is not None
 
 
 def test_too_few(base):
@@ -258,8 +265,8 @@ def test_what_is_stored_is_read_as_it_was_fitted(base, recalibration, capsys):
     assert base.path.read_bytes() == before
     card = read_card(model.path)
     assert (card.sha256, card.training) == (base.card.sha256, base.card.training)
-    stored, fitted = card.calibration_as(ScoreCalibration), recalibration.fitted
-    assert (stored.candidates, stored.uncertainty) == (fitted.lesions, fitted.uncertainty)
+    stored, fitted = card.calibration_as(ScoreCalibration), recalibration.fitted.scores
+    assert (stored.candidates, stored.uncertainty) == (fitted.candidates, fitted.uncertainty)
     assert stored.known.ranges["kvp"] == (120.0, 120.0, 10.0)
     assert card.calibration["calibrated_on"]["patients"] == 40
     assert card.intended_use.startswith("Tests only. Calibrated by its user on 40 patients")
