@@ -161,12 +161,11 @@ class EvaluateSection(CommandSection):
         if study == Study.COMPARISON:
             earlier = state.evaluateOther
             before, after = self._folder(VALIDATION, earlier), self._folder(study.value, model, earlier)
-            table = after / "reference.csv"
             scans = ["--use", state.evaluateUse.value, *(["--annotator", annotator] if annotator else [])]
+            validate = ["validate", str(project.folder), *scans]
             return after.name, [
-                ["project", "reference", str(project.folder), *scans, "--output", str(table)],
-                ["validate", str(table), *self._scoring(before, earlier)],
-                ["validate", str(table), *self._scoring(after, model), "--before", str(before)],
+                [*validate, *self._scoring(before, earlier)],
+                [*validate, *self._scoring(after, model), "--before", str(before)],
             ]
         folder = self._folder(study.value, model)
         scoring = {"model": model if model in self._models else "", "device": state.trainDevice.value}
