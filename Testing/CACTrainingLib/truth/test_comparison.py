@@ -115,6 +115,7 @@ def test_what_an_automatic_score_leaves_out_is_not_counted(scan, results, tmp_pa
     content = json.loads((results / "scores.json").read_text("utf-8"))
     threshold = content["methods"]["threshold"]
     *counted, left_out = sorted(threshold["lesions"], key=lambda lesion: lesion["voxels"])
+    left_out |= {"suggested_artery": "LAD", "confidence": 1.0, "not_coronary_probability": 0.6, "probability": 0.4}
     threshold |= {"status": "automatic", "lesions": counted, "left_out": [left_out]}
     (job.folder / "scores.json").write_text(json.dumps(content), "utf-8")
     image = sitk.ReadImage(str(results / "lesions.nii.gz"))
