@@ -235,6 +235,8 @@ VOXEL_SUM_CELL = 8
 """Side of a cell of "voxel-sum" in pixels."""
 TERRITORY_STEP = 1 / 16
 """Value of a territory's number in the input of "voxel-sum", which half precision holds exactly."""
+UNLIKELY = 0.02
+"""Probability of coronary calcium up to which what is dense is not calcium to "voxel-sum", rather than undetermined."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..core.labels import ARTERIES, TERRITORIES
-from .configs import TERRITORY_STEP, VOXEL_SUM_CELL, VesselNetConfig
+from .configs import TERRITORY_STEP, UNLIKELY, VOXEL_SUM_CELL, VesselNetConfig
 
 AGATSTON_PER_HU_MM3 = 0.004
 """Initial Agatston score of 1 mm³ that is 1 HU denser than tissue; trained."""
@@ -47,9 +47,6 @@ _OTHER_LOGIT = 4.0
 
 _TERRITORY_CHANNELS = slice(7, 7 + len(ARTERIES))
 """Channels of the arteries' territories in a cell's surroundings: after six others, and "outside" of TERRITORIES."""
-
-UNLIKELY = 0.02
-"""Probability of coronary calcium below which what is dense is not calcium, rather than undetermined."""
 
 Calcium = tuple[torch.Tensor, torch.Tensor]
 """Rise by calcium in each voxel of an input, in its unit, and index of the artery in ARTERIES (long; any value without

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from CACScoringLib.core.labels import ARTERIES
-from CACScoringLib.networks.configs import TERRITORY_STEP, VESSEL_KINDS, VesselNetConfig, build
+from CACScoringLib.networks.configs import TERRITORY_STEP, UNLIKELY, VESSEL_KINDS, VesselNetConfig, build
 from CACScoringLib.networks.vessels import VesselNet, preset
-from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU, UNLIKELY
+from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU
 
 SMALL = VesselNetConfig(slices=4, size=32, field="heart", field_mm=40.0, width=4, reduction=2, patch=16, feed_forward=8)
 
