@@ -1,12 +1,14 @@
 """Commands and options that the README and the pages under docs name exist; MkDocs checks the links."""
 
 import argparse
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from CACScoringLib.networks.configs import UNLIKELY
 from CACTrainingLib.cli import main as command_line
 
 ROOT = Path(__file__).parents[1]
@@ -91,3 +93,19 @@ def test_options_named_alone_exist_in_some_command(parser):
     for page in PAGES:
         named = re.findall(r"`(--[\w-]+)", FENCE.sub("", text(page)))
         assert (name(page), set(named) - options_of_all) == (name(page), set())
+
+
+def test_sentences_state_the_figures_of_the_cards():
+    """Figures in sentences, which no table writes: of the radiomics and the vessel model."""
+    models = ROOT / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
+    radiomics = json.loads((models / "Alternatives" / "radiomics-digital.json").read_text(encoding="utf-8"))
+    vessels = json.loads((models / "vessels-digital.json").read_text(encoding="utf-8"))
+    test = radiomics["validation"]["test"]
+    rates = " and ".join(f"{test[name]['estimate']:.2f}".lstrip("0") for name in ("sensitivity", "specificity"))
+    training = " ".join(text(ROOT / "docs" / "training" / "whole-scan-models.md").split())
+    assert f"({len(radiomics['config']['features'])} in the bundled model)" in training
+    assert f"{rates} on [other patients]" in training
+    kecoglu = " ".join(text(ROOT / "docs" / "papers" / "kecoglu.md").split())
+    least = f"{vessels['config']['least_probability']:g}".lstrip("0")
+    assert f"counts from a probability of {least}," in kecoglu
+    assert f"with a probability from {f'{UNLIKELY:g}'.lstrip('0')} to {least} " in kecoglu

@@ -235,6 +235,8 @@ VOXEL_SUM_CELL = 8
 """Side of a cell of "voxel-sum" in pixels."""
 TERRITORY_STEP = 1 / 16
 """Value of a territory's number in the input of "voxel-sum", which half precision holds exactly."""
+UNLIKELY = 0.02
+"""Probability of coronary calcium up to which what is dense is not calcium to "voxel-sum", rather than undetermined."""
 
 
 @dataclass(frozen=True)
@@ -256,9 +258,9 @@ class VesselNetConfig(Config):
             of few pixels.
         bright_hu: Density above which "voxel-sum" evaluates a cell. 100 HU covers a fiftieth of the heart, which is
             fast; 60 HU covers half of it, faint calcium included.
-        territories: True if the input of "voxel-sum" has the territory of each voxel too.
+        territories: True if the input of "voxel-sum" has the territory of each voxel too, which then is its artery.
         least_probability: Probability of coronary calcium up to which a voxel adds nothing to a trained "voxel-sum", so
-            that the faint doubts of a whole heart do not add up.
+            that the faint doubts of a whole heart do not add up; what is not unlikely either is undetermined.
         output: Normalisation of scores: "linear", or "log", in which a patient with very much calcium does not dominate
             the loss.
         reduction: r of squeeze-and-excite.

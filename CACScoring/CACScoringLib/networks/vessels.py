@@ -2,8 +2,9 @@
 
 "cnn", "se-cnn" and "vit" are those of Kecoglu, "Machine Vision Based Scoring of Coronary Calcium": slices are channels.
 "voxel-sum" is not from the paper: a small network shared by all slices predicts for each place the density without
-calcium and the probability of calcium of each artery. The density above it, shared out by these probabilities, is
-summed where calcium is likely, because calcium adds up; it may see the territory of each voxel.
+calcium and the probability of calcium of each artery. The density above it is summed where calcium is likely, because
+calcium adds up. If it sees the territory of each voxel, the artery is the territory's; else the density is shared out
+by the probabilities.
 
 What the paper leaves open, and what is done here:
 - Convolutions are padded to keep their input's size; those before a batch normalisation have no bias.
@@ -88,9 +89,19 @@ class VesselNet(nn.Module):
         return self.body.maps(x) if isinstance(self.body, VoxelSum) else None
 
     def certainty(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the mean probability of coronary calcium where it is summed, [B]; 1 without any, and for the kinds
-        that sum none."""
+        """Return how certain what is summed is to be coronary calcium, 0 to 1, [B]; 1 without any.
+
+        With territories it is the share that is summed of all in the arteries' territories that is dense and may be
+        calcium; for other "voxel-sum" the mean probability of what is summed; 1 for the kinds that sum nothing.
+        """
         return self.body.certainty(x) if isinstance(self.body, VoxelSum) else x.new_ones(len(x))
+
+    def undetermined(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the Agatston score of each artery of what may be calcium and is not in its score, [B, 4].
+
+        It has a probability from UNLIKELY to `least_probability`. 0 for kinds other than "voxel-sum".
+        """
+        return self.body.undetermined(x) if isinstance(self.body, VoxelSum) else x.new_zeros(len(x), len(ARTERIES))
 
 
 class Total(nn.Module):

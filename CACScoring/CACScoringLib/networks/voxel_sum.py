@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..core.labels import ARTERIES, TERRITORIES
-from .configs import TERRITORY_STEP, VOXEL_SUM_CELL, VesselNetConfig
+from .configs import TERRITORY_STEP, UNLIKELY, VOXEL_SUM_CELL, VesselNetConfig
 
 AGATSTON_PER_HU_MM3 = 0.004
 """Initial Agatston score of 1 mm³ that is 1 HU denser than tissue; trained."""
@@ -45,6 +45,9 @@ _LABELLED_HU = 30.0
 _OTHER_LOGIT = 4.0
 """Initial logit of everything but calcium of an artery."""
 
+_TERRITORY_CHANNELS = slice(7, 7 + len(ARTERIES))
+"""Channels of the arteries' territories in a cell's surroundings: after six others, and "outside" of TERRITORIES."""
+
 Calcium = tuple[torch.Tensor, torch.Tensor]
 """Rise by calcium in each voxel of an input, in its unit, and index of the artery in ARTERIES (long; any value without
 calcium), both [B, slices, size, size]."""
@@ -55,11 +58,15 @@ class VoxelSum(nn.Module):
 
     Evaluates the bright cells of each slice, each with its surroundings, the slices above and below, and its place in
     the field. Other cells add nothing.
+
+    With territories, a trained network answers one question of each voxel: whether it is coronary calcium, with a
+    probability above `least_probability`. The artery is that of the territory.
     """
 
     def __init__(self, config: VesselNetConfig) -> None:
         super().__init__()
         w, self.slices, self.least = config.width, config.slices, config.least_probability
+        self.by_territory = config.territories
         window = config.high_hu - config.low_hu
         self.bright = (config.bright_hu - config.low_hu) / window
         self.near = nn.Sequential(
@@ -101,10 +108,20 @@ class VoxelSum(nn.Module):
         cells, weights = self._bright_cells(x), x.new_zeros(2, len(x))
         if len(cells[0]):
             amounts, shares = self._amounts(x, cells)
-            amount, coronary = amounts.sum(1), 1 - shares[:, -1].exp()
-            for n, values in enumerate((amount * coronary, amount)):
-                weights[n].index_add_(0, cells[0], values.sum((1, 2)))
-        return torch.where(weights[1] > 0, weights[0] / weights[1], 1.0)
+            if self.by_territory:
+                counted, decidable = amounts, amounts + self._amounts(x, cells, UNLIKELY, self.least)[0]
+            else:
+                counted, decidable = amounts * (1 - shares[:, -1:].exp()), amounts
+            for n, values in enumerate((counted, decidable)):
+                weights[n].index_add_(0, cells[0], values.sum((1, 2, 3)))
+        return torch.where(weights[0] > 0, weights[0] / weights[1], 1.0)
+
+    def undetermined(self, x: torch.Tensor) -> torch.Tensor:
+        scores, cells = x.new_zeros(len(x), len(ARTERIES), dtype=torch.float32), self._bright_cells(x)
+        if len(cells[0]):
+            amounts, _ = self._amounts(x, cells, UNLIKELY, self.least)
+            scores.index_add_(0, cells[0], amounts.sum((2, 3)).float())
+        return scores * self._agatston_of_unit()
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         maps = x.new_zeros(len(x), len(ARTERIES), self.slices, *x.shape[2:], dtype=torch.float32)
@@ -120,18 +137,29 @@ class VoxelSum(nn.Module):
         highest = functional.max_pool2d(x[:, : self.slices].detach().float(), CELL)
         return torch.nonzero(highest > self.bright, as_tuple=True)
 
-    def _amounts(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _amounts(
+        self, x: torch.Tensor, cells: tuple[torch.Tensor, ...], above: float | None = None, limit: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rise by calcium of each artery in each pixel of cells, in the input's unit, [n, 4, CELL, CELL].
 
         The second result are the logarithms of the shares of the arteries and of everything else, [n, 5, CELL, CELL].
+
+        Args:
+            x: Input.
+            cells: From `_bright_cells`.
+            above: Probability of coronary calcium above which pixels add; None for `least_probability`.
+            limit: Probability up to which they add.
         """
+        band = (self.least if above is None else above, limit)
         if self.training or len(cells[0]) <= _CELLS_PER_BATCH:
-            return self._amounts_of_batch(x, cells)
+            return self._amounts_of_batch(x, cells, band)
         batches = zip(*(part.split(_CELLS_PER_BATCH) for part in cells), strict=True)
-        amounts, shares = zip(*(self._amounts_of_batch(x, batch) for batch in batches), strict=True)
+        amounts, shares = zip(*(self._amounts_of_batch(x, batch, band) for batch in batches), strict=True)
         return torch.cat(amounts), torch.cat(shares)
 
-    def _amounts_of_batch(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _amounts_of_batch(
+        self, x: torch.Tensor, cells: tuple[torch.Tensor, ...], band: tuple[float, float]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         surroundings = self._surroundings(x, cells)
         f = self.near(surroundings)
         around = f.mean((2, 3), keepdim=True)
@@ -141,11 +169,14 @@ class VoxelSum(nn.Module):
         tissue = self.tissue + self.tissue_step * outputs[:, -1:]
         dense = self.blunt * functional.softplus((surroundings[:, 1:2, inner, inner].float() - tissue) / self.blunt)
         shares = torch.log_softmax(outputs[:, :-1], 1)
-        amounts = shares[:, :-1].exp() * dense
-        if self.least and not self.training:  # while it learns, all shares are small
-            coronary = 1 - shares[:, -1:].exp()
-            amounts *= functional.relu(1 - self.least / coronary.clamp(min=1e-6)) / (1 - self.least)
-        return amounts, shares
+        if self.training:  # while it learns, all shares are small
+            return shares[:, :-1].exp() * dense, shares
+        coronary = 1 - shares[:, -1:].exp()
+        if self.by_territory:
+            of_artery = surroundings[:, _TERRITORY_CHANNELS, inner, inner].float()
+        else:
+            of_artery = shares[:, :-1].exp()
+        return of_artery * dense * ((coronary > band[0]) & (coronary <= band[1])), shares
 
     def _agatston_of_unit(self) -> torch.Tensor:
         return self.agatston_per_unit * torch.exp(self.gain)

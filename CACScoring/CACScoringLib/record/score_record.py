@@ -85,7 +85,8 @@ class EstimateRecord:
 
     Attributes:
         calcium: True if it predicts coronary calcium.
-        undetermined: True if the model cannot tell; it then states no number.
+        undetermined: True if the model cannot tell; it then states no score.
+        undetermined_agatston: Score by artery of what may be calcium, and is not in `agatston`; None below 0.5.
         risk_class: Class of the total.
         agreement: Agreement with each method; None with one that nobody reviewed.
     """
@@ -94,6 +95,7 @@ class EstimateRecord:
     trust: str
     calcium: bool | None = None
     undetermined: bool = field(default=False, metadata=WHEN_SET)
+    undetermined_agatston: dict[str, float] | None = field(default=None, metadata=WHEN_SET)
     agatston: dict[str, float] | None = field(default=None, metadata=WHEN_SET)
     total: float | None = field(default=None, metadata=WHEN_SET)
     risk_class: str | None = field(default=None, metadata=WHEN_SET)

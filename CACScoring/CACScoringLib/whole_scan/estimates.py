@@ -223,11 +223,22 @@ def estimates_as_text(estimates: Iterable[WholeScanEstimate], methods: Mapping[s
 
 
 def describe_estimate(estimate: WholeScanEstimate) -> str:
-    """Return a text as "Agatston about 120 (risk class 11–100)", "calcium (87%; positive from 31%)" or UNDETERMINED."""
+    """Return a text as "Agatston about 120 (risk class 11–100)", "calcium (87%; positive from 31%)" or UNDETERMINED.
+
+    What is undetermined beside a score follows it (`undetermined_text`).
+    """
     record, prediction = estimate.record, estimate.prediction
     if prediction is None:
         return UNDETERMINED
     if record.probability is not None and record.limit is not None:
         word = "calcium" if prediction.calcium else "no calcium"
         return f"{word} ({percent(record.probability)}; positive from {percent(record.limit)})"
-    return f"Agatston about {record.total:.0f} (risk class {prediction.risk_class})"
+    return f"Agatston about {record.total:.0f} (risk class {prediction.risk_class}){undetermined_text(record)}"
+
+
+def undetermined_text(record: EstimateRecord) -> str:
+    """Return a text as "; 80 more undetermined, most in the RCA"; empty if nothing is."""
+    scores = record.undetermined_agatston
+    if not scores:
+        return ""
+    return f"; {sum(scores.values()):.0f} more undetermined, most in the {max(scores, key=lambda a: scores[a])}"

@@ -141,7 +141,7 @@ FACTOR = "agatston_factor"
 """Key of a card's calibration: factor on all scores, fitted on patients unseen in training; 1 without it."""
 
 CERTAINTY = "least_certainty"
-"""Key of a card's calibration: `VesselNet.certainty` below which calcium is undetermined; 0 without it."""
+"""Key of a card's calibration: `VesselNet.certainty` below which the total is undetermined; 0 without it."""
 
 SAMPLES = 12
 NOISE = 0.02
@@ -172,11 +172,13 @@ def vessel_estimate(
     largest, grid = _factor(model) * scale, vessel_grid(scan, region.mask, network.config)
     warnings = [*notes, *_cut_warnings(region.mask, grid)]
     warnings += run_checks("vessels", beyond=scores.max() > largest, largest=scores.max(), trained=largest)
-    by_artery = {artery.key: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
-    estimated: dict[str, Any] = {"agatston": by_artery, "total": float(scores.sum())}
+    estimated: dict[str, Any] = {"agatston": _by_artery(scores), "total": float(scores.sum())}
     limit = float(model.card.calibration.get(CERTAINTY, 0.0))
     if scores.sum() >= NONE_BELOW and _answer(network.certainty, network, x) < limit:
         estimated = {"undetermined": True}
+    undetermined = _factor(model) * np.array(_answer(network.undetermined, network, x))
+    if undetermined.sum() >= NONE_BELOW:
+        estimated["undetermined_agatston"] = _by_artery(undetermined)
     image = _saliency_image(network, x, grid, scan) if saliency else None
     weights = _answer(network.slice_weights, network, x)
     estimated["slice_weights"] = None if weights is None else tuple(weights)
@@ -192,6 +194,10 @@ def vessel_scores(
     x = vessel_input(scan, region.mask, network.config, territories)
     outputs, notes = predict(network, x[None], 1)
     return _factor(model) * to_agatston(outputs[0], largest, network.config.output), x, notes
+
+
+def _by_artery(scores: np.ndarray) -> dict[str, float]:
+    return {artery.key: float(score) for artery, score in zip(MAIN_ARTERIES, scores, strict=True)}
 
 
 def _factor(model: LoadedModel) -> float:

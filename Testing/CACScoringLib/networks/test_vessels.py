@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from CACScoringLib.core.labels import ARTERIES
-from CACScoringLib.networks.configs import TERRITORY_STEP, VESSEL_KINDS, VesselNetConfig, build
+from CACScoringLib.networks.configs import TERRITORY_STEP, UNLIKELY, VESSEL_KINDS, VesselNetConfig, build
 from CACScoringLib.networks.vessels import VesselNet, preset
 from CACScoringLib.networks.voxel_sum import AGATSTON_PER_HU_MM3, CELL, FIRST_TISSUE_HU
 
@@ -129,10 +129,51 @@ def test_territories_are_seen_near_their_place():
     changed[0, 4 + 1, 17, 17] = 5 * TERRITORY_STEP
     elsewhere = x.clone()
     elsewhere[0, 4 + 2, 17, 17] = elsewhere[0, 4 + 1, 2, 2] = 5 * TERRITORY_STEP
+
+    def shares_at_the_spot(y: torch.Tensor) -> torch.Tensor:
+        return network.body._amounts(y, network.body._bright_cells(y))[1][0, :, 17 % CELL, 17 % CELL]
+
     with torch.no_grad():
-        original_map, changed_map, elsewhere_map = (network.maps(y)[0, :, 1, 17, 17] for y in (x, changed, elsewhere))
-    assert not torch.equal(original_map, changed_map)
-    assert torch.equal(original_map, elsewhere_map)
+        assert not torch.equal(shares_at_the_spot(x), shares_at_the_spot(changed))
+        assert torch.equal(shares_at_the_spot(x), shares_at_the_spot(elsewhere))
+
+
+def test_the_territory_names_the_artery_and_the_undecided_is_told_apart():
+    network = randomised(small("voxel-sum", territories=True, least_probability=0.3))
+    places = [(0, 3, 3), (1, 12, 20), (2, 17, 30), (3, 30, 5)]
+    x = torch.cat([scan_with(*places), torch.zeros(1, 4, 32, 32)], 1)
+    for (k, j, i), label in zip(places, (4, 2, 4, 6), strict=True):  # RCA, LAD, RCA, mitral annulus
+        x[0, 4 + k, j, i] = label * TERRITORY_STEP
+
+    def scores(probability: float) -> tuple[list[float], list[float], float]:
+        """Return what is counted, what is undetermined, and the certainty, if all voxels have a probability."""
+        network.body.last.weight.data.zero_()
+        bias = network.body.last.get_parameter("bias").data
+        bias.zero_()
+        bias[len(ARTERIES)] = math.log(len(ARTERIES) * (1 - probability) / probability)
+        counted = network.maps(x).sum((2, 3, 4))[0]
+        return counted.tolist(), network.undetermined(x)[0].tolist(), float(network.certainty(x))
+
+    with torch.no_grad():
+        counted, undetermined, certainty = scores(0.4)
+        spot = (0.7 * 1000 - 100 - FIRST_TISSUE_HU) * (40 / 32) ** 2 * 3 * AGATSTON_PER_HU_MM3
+        assert counted == pytest.approx([0, spot, 0, 2 * spot], rel=0.01), "all of a voxel, in its territory alone"
+        assert (undetermined, certainty) == ([0, 0, 0, 0], 1)
+        assert scores(0.2) == ([0, 0, 0, 0], pytest.approx(counted), 1)  # nothing is stated of which to be uncertain
+        assert scores(UNLIKELY / 2)[1] == [0, 0, 0, 0]
+
+
+def test_certainty_is_the_share_of_all_that_may_be_calcium():
+    network = randomised(small("voxel-sum", territories=True, least_probability=0.3))
+    spots = [(n % 4, 3 + 4 * (n % 7), 2 + 3 * (n % 10)) for n in range(40)]
+    x = torch.cat([scan_with(*spots), torch.full((1, 4, 32, 32), 2 * TERRITORY_STEP)], 1)
+    with torch.no_grad():
+        _, shares = network.body._amounts(x, network.body._bright_cells(x))
+        network.body.least = float((1 - shares[:, -1].exp()).median())
+        assert network.body.least > UNLIKELY
+        counted, undetermined = float(network.maps(x).sum()), float(network.undetermined(x).sum())
+        assert min(counted, undetermined) > 0
+        assert float(network.certainty(x)) == pytest.approx(counted / (counted + undetermined), rel=1e-4)
 
 
 def calcium_at(*places, amount=0.5, artery=1):

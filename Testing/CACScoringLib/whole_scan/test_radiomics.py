@@ -5,6 +5,7 @@ Textures are compared with the digital phantom of the Image Biomarker Standardis
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from images import image_of
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan, scan_from_image
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import LoadedModel, Training, describe
 from CACScoringLib.networks.configs import RadiomicsConfig
 from CACScoringLib.networks.radiomics import RadiomicsNet
-from CACScoringLib.whole_scan import radiomics
+from CACScoringLib.whole_scan import radiomic_texture, radiomics
 from CACScoringLib.whole_scan.radiomic_texture import FEATURES, ibsi_features
 
 pytest.importorskip("mirp")
@@ -44,6 +46,24 @@ def make_scan(blocks=(), blood_hu=40.0, noise_hu=8.0) -> tuple[CTScan, HeartRegi
 PLAQUE = (slice(10, 12), slice(18, 22), slice(30, 35), 350)
 AGATSTON = 2 * 4 * 5 * 1.5 * 1.5 * 3
 """Agatston score of PLAQUE: two slices, weight 3."""
+
+
+def test_features_do_not_depend_on_itk(monkeypatch):
+    scan, region = make_scan([PLAQUE])
+    features = ibsi_features(scan.hu, region.mask, (-150.0, 1000.0), 25.0)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("itk", "mirp")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(radiomic_texture, "find_spec", lambda name: None)
+    assert ibsi_features(scan.hu, region.mask, (-150.0, 1000.0), 25.0) == features
+    assert features["stat_median"] > 0
+    assert "itk" not in sys.modules, "no other package must find the empty one"
+
+
+def test_without_mirp_its_installation_without_itk_is_advised(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mirp", None)
+    scan, region = make_scan()
+    with pytest.raises(CTError, match=r"mirp is missing\. Install it \(pip install --no-deps mirp"):
+        ibsi_features(scan.hu, region.mask, (-150.0, 1000.0), 25.0)
 
 
 def candidates(features: dict[str, float]) -> dict[str, float]:

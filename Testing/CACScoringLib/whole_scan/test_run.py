@@ -105,8 +105,9 @@ def test_both_answer_with_numbers_and_a_picture(result, loaded):
 
 
 def test_a_report_has_numbers_and_worth(result, prediction):
+    doubtful = {"LM": 0.0, "LAD": 0.0, "LCX": 7.0, "RCA": 726.0}
     answers = prediction(
-        vessels=by_hand.vessels(10, 900, 20, 30, trust="Trust <it> little."),
+        vessels=by_hand.vessels(10, 900, 20, 30, trust="Trust <it> little.", undetermined_agatston=doubtful),
         radiomics=by_hand.radiomics(0.12, contributions={"heart_<volume>": 0.5, "candidate_count": -1.25}),
     )
     estimated = estimate_whole_scan(result.scan, result.region, result.methods, answers)
@@ -115,6 +116,8 @@ def test_a_report_has_numbers_and_worth(result, prediction):
     assert "<td>900</td>" in text
     assert "Trust &lt;it&gt; little." in text
     assert "heart &lt;volume&gt;" in text
+    assert "LCX 7, RCA 726." in " ".join(text.split())
     document = json.loads(json.dumps(result.record.as_json()))
     assert document["second_opinions"]["vessels"]["agatston"] == {"LM": 10, "LAD": 900, "LCX": 20, "RCA": 30}
+    assert document["second_opinions"]["vessels"]["undetermined_agatston"] == doubtful
     assert recorded_estimates(result.record) == estimated.estimates

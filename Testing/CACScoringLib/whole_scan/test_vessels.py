@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -103,6 +104,21 @@ def test_doubtful_calcium_is_undetermined(scanned, tmp_path):
     assert (record.undetermined, record.agatston, record.total, record.calcium) == (True, None, None, None)
     assert estimate.prediction is None
     assert describe_estimate(estimate).startswith("undetermined")
+
+
+def test_what_is_undetermined_travels_with_the_score(scanned, tmp_path):
+    scan, region = scanned
+    labels = np.where(region.mask, 4, 0).astype(np.uint8)  # all is territory of the RCA
+    given = SimpleNamespace(mask=region.mask, territory_labels=labels)
+    _, model = make_model(tmp_path, "voxel-sum", territories=True, least_probability=0.9)
+    card = replace(model.card, calibration={**model.card.calibration, FACTOR: 0.5})
+    full, half = (vessel_estimate(scan, given, m)[0] for m in (model, replace(model, card=card)))
+    assert (full.record.total, full.record.undetermined) == (0, False)
+    scores = full.record.undetermined_agatston
+    assert scores["RCA"] > 1
+    assert [scores[artery] for artery in ("LM", "LAD", "LCX")] == [0, 0, 0]
+    assert half.record.undetermined_agatston["RCA"] == pytest.approx(scores["RCA"] / 2)
+    assert "undetermined, most in the RCA" in describe_estimate(full)
 
 
 def test_the_factor_of_the_card_scales_every_score(scanned, tmp_path):

@@ -1,0 +1,128 @@
+"""Write how right the automatic score is on each kind of scanner, and the error that a constant has on the same data.
+
+    python Testing/Benchmarks/by_scanner.py MEASURED FOLDER ... [--scanners CSV] [--constant CSV]
+
+MEASURED is the file of measured scans that `cac calibrate` keeps in its cache, and FOLDER the digital patients that it
+was given. Scores are of a calibration that was fitted to other patients (`calibration.fit_lesions`), beside the ideal
+reader's of the same scan. Digital scanners have no maker's name: they differ in kernel, tube voltage, slices and
+gating. No network was trained on these patients, but on others of the same kinds of scanners: this is not what leaving
+one scanner out of a training would show.
+
+A constant is the mean score of each artery over the other patients; errors are in shares of the largest score of one
+artery, as Kecoglu's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from CACScoringLib.statistics.agreement import kappa
+from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, mean
+from CACScoringLib.statistics.patient_folds import category_of
+from CACTrainingLib.validation.calibration import fit_lesions
+from CACTrainingLib.validation.measured_scans import MeasuredScan, _read
+
+SEED = 0
+CLASSES = 4
+"""Classes of scores: 0; 1 to 99; 100 to 399; 400 and more."""
+
+
+def main() -> None:
+    """Write the tables that the options name."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("measured", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--scanners", type=Path)
+    parser.add_argument("--constant", type=Path)
+    arguments = parser.parse_args()
+    lines = arguments.measured.read_text(encoding="utf-8").splitlines()
+    scans = sorted((_read(json.loads(line)["result"]) for line in lines if line.strip()), key=lambda s: s.patient)
+    if arguments.scanners:
+        _write(arguments.scanners, list(_scanner_rows(scans, _scanners(arguments.folders))))
+    if arguments.constant:
+        _write(arguments.constant, [_constant_row(scans)])
+
+
+def _scanners(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return the scanner of each patient by the patient's number."""
+    truths = [json.loads(file.read_text()) for folder in folders for file in folder.glob("patient_*/scan_1/truth.json")]
+    return {str(truth["patient"]): truth["scanner"] for truth in truths}
+
+
+def _groups(scan: MeasuredScan, scanner: dict[str, Any]) -> list[str]:
+    """Return the groups of a scan: one of each property of its scanner."""
+    thickness = float(scanner["slice_thickness_mm"])
+    slices = "to 2 mm" if thickness <= 2 else "above 2 to 3 mm" if thickness <= 3 else "above 3 mm"
+    gating = "gated" if scan.is_gated else "not gated"
+    return ["all", f"kernel {scanner['kernel']['name']}", f"{scanner['kvp']:.0f} kVp", f"slices {slices}", gating]
+
+
+def _scanner_rows(scans: Sequence[MeasuredScan], scanners: dict[str, dict[str, Any]]) -> Iterator[dict[str, object]]:
+    """Return a row of each group: totals of the automatic score against the ideal reader's."""
+    _, _, dense = fit_lesions(scans)
+    counted = dense[dense.counts].groupby("scan").agatston.sum().reindex(range(len(scans)), fill_value=0.0).to_numpy()
+    read = np.array([sum(scan.reader_agatston.values()) for scan in scans])
+    groups: dict[str, list[int]] = {}
+    for n, scan in enumerate(scans):
+        for group in _groups(scan, scanners[scan.patient]):
+            groups.setdefault(group, []).append(n)
+    for group, members in sorted(groups.items(), key=lambda item: (item[0] != "all", item[0])):
+        truth, score = read[members], np.where(counted[members] < 1, 0, counted[members])
+        truth_class, score_class = category_of(truth), category_of(score)
+        patients, is_zero = [scans[n].patient for n in members], truth == 0
+        bootstrap = Bootstrap(patients, np.random.default_rng(SEED))
+        is_right = np.abs(score - truth) <= np.maximum(10, 0.2 * truth)
+        agreement = partial(kappa, first=truth_class, second=score_class, classes=CLASSES)
+        yield {
+            "scanner": group,
+            "patients": len(members),
+            "with calcium": int((~is_zero).sum()),
+            "score right": _stated(bootstrap.proportion(patients, is_right).estimate),
+            "same class": _stated(bootstrap.proportion(patients, truth_class == score_class).estimate),
+            "kappa": _stated(bootstrap.result(agreement, patients).estimate),
+            "above zero without calcium": f"{int(score[is_zero].astype(bool).sum())} of {int(is_zero.sum())}",
+            "zero with calcium": f"{int((score[~is_zero] == 0).sum())} of {int((~is_zero).sum())}",
+        }
+
+
+def _constant_row(scans: Sequence[MeasuredScan]) -> dict[str, object]:
+    """Return the error of a constant: patients, those with calcium, error in thousandths with its interval."""
+    scores = np.array([list(scan.reader_agatston.values()) for scan in scans])
+    others = (scores.sum(0) - scores) / (len(scores) - 1)
+    errors = 1000 * (((scores - others) / scores.max()) ** 2).mean(1)
+    patients = [scan.patient for scan in scans]
+    error = Bootstrap(patients, np.random.default_rng(SEED)).result(partial(mean, values=errors), patients).estimate
+    return {
+        "what": "mean score of each artery over the other patients",
+        "patients": len(scores),
+        "with calcium": int(scores.any(1).sum()),
+        "largest score of one artery": round(float(scores.max())),
+        "error, thousandths": _stated(error, 1),
+    }
+
+
+def _stated(estimate: Estimate, decimals: int = 2) -> str:
+    """Return an estimate with its 95 % interval, as ".82 [.75, .90]"."""
+    value, low, high = (f"{number:.{decimals}f}" for number in (estimate.value, estimate.low, estimate.high))
+    text = value if low == "nan" else f"{value} [{low}, {high}]"
+    return re.sub(r"\b0\.", ".", text)
+
+
+def _write(file: Path, rows: Sequence[dict[str, object]]) -> None:
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
