@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from CACTrainingLib.validation.calibration import fit_lesions
+from CACTrainingLib.validation.measured_scans import MeasuredScan, _read
 
 from CACScoringLib.statistics.agreement import kappa
 from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, mean
 from CACScoringLib.statistics.patient_folds import category_of
-from CACTrainingLib.validation.calibration import fit_lesions
-from CACTrainingLib.validation.measured_scans import MeasuredScan, _read
 
 SEED = 0
 CLASSES = 4

@@ -167,7 +167,9 @@ def compare(job: Job) -> ComparedScan:
     for their content.
     """
     record, methods, scan, truth = job.record, job.methods, job.scan, job.truth
-    values = {key: scores_of(methods[key], job.per_mass) for key in ("map", "automatic") if key in methods}
+    values: dict[str, dict[str, tuple[float, float]]] = {
+        key: scores_of(methods[key], job.per_mass) for key in ("map", "automatic") if key in methods
+    }
     total, vessels = scan.total, _given_vessels(job)
     if job.reference_lesions is not None:
         reader = method_score("reviewed", job.rules, job.reference_lesions)
