@@ -104,12 +104,13 @@ class CheckpointedTraining:
         """Return the metrics, measured by the first process, and True if they are the best so far."""
         self.averaged.eval()
         metrics, state, better = from_first(self.fabric, self._metrics), self.state, self.task.better
-        best = not state.best_metrics or metrics[better] > state.best_metrics[better]
+        best = better in metrics and (not state.best_metrics or metrics[better] > state.best_metrics[better])
         if best:
             state.best_metrics, state.best_step = metrics, state.step
             if self.fabric.is_global_zero:
                 self.best_weights = {k: v.detach().cpu().clone() for k, v in self.averaged.state_dict().items()}
-        state.waited = 0 if best else state.waited + 1
+        self.task.validated(metrics)
+        state.waited = 0 if best or better not in metrics else state.waited + 1
         state.validations += 1
         state.ill = state.ill + 1 if self.task.has_collapsed(metrics) else 0
         if self.settings.restarts and not state.ill:
@@ -153,10 +154,11 @@ class CheckpointedTraining:
     def _metrics(self) -> dict[str, float]:
         # Plain numbers, because a checkpoint is read with tensors and plain values alone.
         metrics = {name: float(value) for name, value in self.task.validate(self.averaged).items()}
-        if not math.isfinite(metrics[self.task.better]):
+        better = metrics.get(self.task.better, 0.0)
+        if not math.isfinite(better):
             message = (
                 f"The output of the network is not a number at step {self.state.step} ({self.task.better} of the "
-                f"validation: {metrics[self.task.better]}). Start anew with a lower learning_rate."
+                f"validation: {better}). Start anew with a lower learning_rate."
             )
             raise CTError(message)
         return metrics

@@ -17,7 +17,9 @@ from torch import nn
 from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.models.preprocessing import MAP_HU
+from CACScoringLib.core.errors import DataError
+from CACScoringLib.core.text import OUTPUT, RESUME
+from CACScoringLib.models.preprocessing import MAP_HU, SLICE_SIZE
 from CACScoringLib.networks.configs import DiscriminatorConfig, GeneratorConfig, build
 from CACScoringLib.networks.van_velzen import Generator
 
@@ -25,6 +27,7 @@ from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
 from .decomposition_metrics import collapse, map_metrics, sample_slices
+from .discriminator_gate import DiscriminatorCheck, unmet
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
 from .task import Task, channels_last
@@ -38,8 +41,12 @@ class CycleTraining:
     """Settings of the adjusted CycleGAN; the defaults are the published ones.
 
     Attributes:
+        learning_rate: Learning rate of the generators' Adam optimiser.
+        discriminator_rate: Learning rate of the discriminators' Adam optimiser.
         cycle_weight: Weight λ of the cycle loss.
         identity_weight: Weight α of the identity loss.
+        identity_by_area: True if α holds for slices of 224 pixels and shrinks with the area of smaller crops, in which
+            the mean dilutes a lesion less.
         sparsity_weight: Weight β of the sparsity loss.
         adversarial_weight: Weight of the adversarial loss; 0 leaves out G_S, the discriminators and their losses.
         label_weight: Weight of the slice labels (`weak_labels`).
@@ -51,8 +58,15 @@ class CycleTraining:
         dither_hu: Noise on the input of the discriminators. Clipped fat is exactly 0, so that any map there would
             betray a synthetic image.
         pool: Number of earlier synthetic images to show the discriminators again.
+        discriminator_eval: True if the discriminators' batch normalisation uses running averages once the generators
+            learn, because batches of real and of synthetic images have other statistics.
         warmup_steps: Steps in which the discriminators alone learn, from slice labels.
+        needs_discriminators: True if the generators begin only when the discriminators see calcium in held-out slices
+            (`discriminator_gate`); the warm-up then ends at the first validation that shows it, and the training fails
+            after `warmup_steps` without.
         first_bias: Bias of the generators' last layer at the start.
+        least_slope: Smallest slope of the generators' sigmoid in training, so that a map of 0 can come back; 0 as
+            published.
         start: SHA-256 of the generator that G_R began as.
     """
 
@@ -61,8 +75,10 @@ class CycleTraining:
     discriminator_network: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     batch_size: int = 4
     learning_rate: float = 1e-4
+    discriminator_rate: float = 1e-4
     cycle_weight: float = 10.0
     identity_weight: float = 10.0
+    identity_by_area: bool = False
     sparsity_weight: float = 0.001
     adversarial_weight: float = 1.0
     label_weight: float = 0.0
@@ -73,13 +89,36 @@ class CycleTraining:
     negative_weight: float = 0.0
     dither_hu: float = 0.0
     pool: int = 50
+    discriminator_eval: bool = False
     warmup_steps: int = 0
+    needs_discriminators: bool = False
     first_bias: float = 0.0
+    least_slope: float = 0.0
     sampling: Sampling = field(default_factory=lambda: Sampling(hard_share=0.0))
     augmentation: SliceAugmentation = field(default_factory=lambda: SliceAugmentation(gain=0.0, offset_hu=0.0))
     validation_slices: int = 80
     start: str | None = None
     method: str = "cyclegan"
+
+
+class LeakySigmoid(torch.autograd.Function):
+    """Sigmoid whose slope in the backward pass is at least `least`; below FLOOR nothing pushes it further down."""
+
+    FLOOR = 3e-4
+
+    @staticmethod
+    def forward(context: Any, z: torch.Tensor, least: float) -> torch.Tensor:
+        p = torch.sigmoid(z)
+        context.save_for_backward(p)
+        context.least = least
+        return p
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        (p,) = context.saved_tensors
+        slope = (p * (1 - p)).clamp(min=context.least)
+        down = (p < LeakySigmoid.FLOOR) & (gradient > 0)
+        return gradient * torch.where(down, torch.zeros_like(slope), slope), None
 
 
 class CycleTask(Task[CycleTraining]):
@@ -119,9 +158,10 @@ class CycleTask(Task[CycleTraining]):
             optimizer_modules = {"generators": ("remove", "add"), "discriminators": DISCRIMINATORS}
         for module in self.modules.values():
             channels_last(module)
+        rates = {"generators": settings.learning_rate, "discriminators": settings.discriminator_rate}
         self.optimizers = {
             name: torch.optim.Adam(
-                [p for part in parts for p in self.modules[part].parameters()], settings.learning_rate, (0.5, 0.999)
+                [p for part in parts for p in self.modules[part].parameters()], rates[name], (0.5, 0.999)
             )
             for name, parts in optimizer_modules.items()
         }
@@ -130,10 +170,17 @@ class CycleTask(Task[CycleTraining]):
         self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed, known_maps)
         self.pictures = slices_to_picture(validation, self.sample)
         self.pools: dict[str, list[torch.Tensor]] = {name: [] for name in DISCRIMINATORS}
+        crop = settings.augmentation.crop
+        self.check: DiscriminatorCheck | None = None
+        if settings.needs_discriminators and settings.adversarial_weight:
+            self.check = DiscriminatorCheck(validation, self.sample, crop, settings.dither_hu, device)
+        self.waits = self.check is not None
+        self.unmet: list[str] = []
+        area = (crop / SLICE_SIZE) ** 2 if settings.identity_by_area else 1.0
         self.weights = {
             "adversarial": settings.adversarial_weight,
             "cycle": settings.cycle_weight,
-            "identity": settings.identity_weight,
+            "identity": settings.identity_weight * area,
             "sparsity": settings.sparsity_weight,
             "negative": settings.negative_weight,
             "label": settings.label_weight,
@@ -169,10 +216,13 @@ class CycleTask(Task[CycleTraining]):
         noise = torch.Generator(fabric.device).manual_seed(int(seed))
         adversarial = bool(self.settings.adversarial_weight)
         calcium, healthy = (batch["x"][kind] for kind in (batch["visible"], ~batch["visible"]))
-        if adversarial and number < self.settings.warmup_steps:
+        if self.waits or (adversarial and number < self.settings.warmup_steps):
             pairs = {"with_calcium": (calcium, healthy), "without_calcium": (healthy, calcium)}
             images = {name: (real[:, :1], fake[:, :1]) for name, (real, fake) in pairs.items()}
-            return {"warmup": self._teach_discriminators(images, fabric, noise)}
+            return {"warmup": self._teach_discriminators(images, fabric, noise, self.waits)}
+        if adversarial and self.settings.discriminator_eval:
+            for name in DISCRIMINATORS:
+                self.modules[name].eval()
         values, synthetic = self._teach_generators(batch, fabric, noise)
         if not adversarial:
             return values
@@ -184,6 +234,10 @@ class CycleTask(Task[CycleTraining]):
     def _map_logits(self, name: str, x: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
         z = self.modules[name](x, logits=True).float()
         return z.masked_fill(~near_heart, NOWHERE) if self.settings.near_heart else z
+
+    def _as_map(self, z: torch.Tensor) -> torch.Tensor:
+        least = self.settings.least_slope
+        return LeakySigmoid.apply(z, least) if least else torch.sigmoid(z)  # type: ignore[no-untyped-call]
 
     def _realness_logit(self, name: str, x: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
         if self.settings.dither_hu:
@@ -197,7 +251,7 @@ class CycleTask(Task[CycleTraining]):
         x, near_heart, n = batch["x"], batch["near_heart"], int(batch["visible"].sum())
         # Both kinds in one batch, so that normalisation sees the same mixture everywhere.
         logits = self._map_logits("remove", x, near_heart)
-        maps = torch.sigmoid(logits)
+        maps = self._as_map(logits)
         losses = {"identity": maps[n:].mean(), "sparsity": maps[:n].mean()}
         synthetic: dict[str, torch.Tensor] = {}
         if self.weights["negative"]:
@@ -238,7 +292,7 @@ class CycleTask(Task[CycleTraining]):
         for module in discriminators:
             module.requires_grad_(False)
         calcium, healthy = x[:n], x[n:]
-        added_maps = torch.sigmoid(self._map_logits("add", x, near_heart))
+        added_maps = self._as_map(self._map_logits("add", x, near_heart))
         without_calcium, with_calcium = calcium[:, :1] - maps[:n], healthy[:, :1] + added_maps[n:]
         losses["identity"] = losses["identity"] + added_maps[:n].mean()
         losses["sparsity"] = losses["sparsity"] + added_maps[n:].mean()
@@ -247,19 +301,31 @@ class CycleTask(Task[CycleTraining]):
         losses["adversarial"] = torch.stack([*map(_realness_loss, logits)]).sum()
         back = self._map_logits("add", torch.cat([without_calcium, calcium[:, 1:]], 1), near_heart[:n])
         forth = self._map_logits("remove", torch.cat([with_calcium, healthy[:, 1:]], 1), near_heart[n:])
-        calcium_again, healthy_again = without_calcium + torch.sigmoid(back), with_calcium - torch.sigmoid(forth)
+        calcium_again, healthy_again = without_calcium + self._as_map(back), with_calcium - self._as_map(forth)
         losses["cycle"] = (calcium_again - calcium[:, :1]).abs().mean() + (healthy_again - healthy[:, :1]).abs().mean()
         for module in discriminators:
             module.requires_grad_(True)
         return {name: image.detach() for name, image in synthetic.items()}
 
     def _teach_discriminators(
-        self, images: dict[str, tuple[torch.Tensor, torch.Tensor]], fabric: Fabric, noise: torch.Generator
+        self,
+        images: dict[str, tuple[torch.Tensor, torch.Tensor]],
+        fabric: Fabric,
+        noise: torch.Generator,
+        mixed: bool = False,
     ) -> torch.Tensor:
+        """Teach the discriminators real images and others; return the loss.
+
+        mixed: True for both in one batch, so that batch normalisation tells nothing of a batch's kind, and its running
+        averages hold for either; synthetic images have separate ones, because normalisation would betray a mixture.
+        """
         loss = torch.zeros((), device=fabric.device)
         for name, (real, fake) in images.items():
-            # Real and synthetic images in separate batches: batch normalisation would betray a mixture.
-            real_logit, fake_logit = self._realness_logit(name, real, noise), self._realness_logit(name, fake, noise)
+            if mixed:
+                logit = self._realness_logit(name, torch.cat([real, fake]), noise)
+                real_logit, fake_logit = logit[: len(real)], logit[len(real) :]
+            else:
+                real_logit, fake_logit = (self._realness_logit(name, image, noise) for image in (real, fake))
             loss = loss + (_realness_loss(real_logit) + _realness_loss(-fake_logit)) / 2
         self.descend("discriminators", loss, fabric)
         return loss.detach()
@@ -279,22 +345,49 @@ class CycleTask(Task[CycleTraining]):
         return torch.stack(mixture).contiguous(memory_format=torch.channels_last)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        return map_metrics(network, self.config, self.validation, self.sample)
+        metrics = {} if self.waits else map_metrics(network, self.config, self.validation, self.sample)
+        if self.check:
+            for name in DISCRIMINATORS:
+                self.modules[name].eval()
+            with torch.no_grad():
+                metrics |= self.check.metrics(lambda name, images: self.modules[name](images))
+        return metrics
+
+    def validated(self, metrics: dict[str, float]) -> None:
+        if self.waits:
+            self.unmet = unmet(metrics)
+            self.waits = bool(self.unmet)
+
+    def obstacle(self, step: int, ended: bool) -> DataError | None:
+        settings = self.settings
+        # The first validation at or after every so many steps.
+        is_due = step % max(1, settings.warmup_steps) < settings.loop.validate_every
+        if not self.waits or not (ended or is_due):
+            return None
+        advice = f"Start anew with more steps or minutes ({OUTPUT})." if ended else f"Learn longer with {RESUME}."
+        training, validation = self.training, self.validation
+        patients = len({scan.patient for scan in training.scans if (scan.visible & scan.labelled).any()})
+        return DataError(
+            f"After {step} steps the discriminators do not see calcium in slices of "
+            f"{len({scan.patient for scan in validation.scans})} held-out patients: {'; '.join(self.unmet)}. The "
+            "generators have not begun, because they would learn nothing from them. Give more patients with calcium "
+            f"({patients} to train on had some), and start anew; or: {advice}"
+        )
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        return collapse(metrics)
+        return collapse(metrics) if "mass_visible" in metrics else []
 
     def has_collapsed(self, metrics: dict[str, float]) -> bool:
-        return bool(collapse(metrics))
+        return bool(self.warnings(metrics, 0))
 
-    def picture(self, network: nn.Module) -> np.ndarray:
-        return decomposition_picture(network, self.config, self.validation, self.pictures)
+    def picture(self, network: nn.Module) -> np.ndarray | None:
+        return None if self.waits else decomposition_picture(network, self.config, self.validation, self.pictures)
 
     def state(self) -> dict[str, object]:
-        return {"pools": self.pools}
+        return {"pools": self.pools, "waits": self.waits, "unmet": self.unmet}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.pools = state["pools"]
+        self.pools, self.waits, self.unmet = state["pools"], state["waits"], state["unmet"]
 
 
 def new_generator(config: GeneratorConfig, first_bias: float) -> nn.Module:

@@ -106,8 +106,8 @@ def train(
             the same. A training is resumed with the same one.
 
     Raises:
-        CTError: The loss is not a number, the device's memory is full, or the checkpoint belongs to another
-            training.
+        CTError: The loss is not a number, the device's memory is full, the checkpoint belongs to another training, or
+            the task has an obstacle.
         OutputError: There is a checkpoint and `resume` is False, or the disk is full.
     """
     fabric = fabric or make_fabric(settings.half_precision, device)
@@ -201,6 +201,10 @@ def _loop(
             _validate(run, curves, progress)
             run.tick()
             run.save()
+            if obstacle := task.obstacle(state.step, is_last_step):
+                raise obstacle
+    if not state.best_metrics and (obstacle := task.obstacle(state.step, ended=True)):
+        raise obstacle
 
 
 def _fetch(losses: list[dict[str, torch.Tensor]], step: int) -> list[dict[str, float]]:

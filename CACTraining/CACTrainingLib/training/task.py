@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from CACScoringLib.core.ct import ScanWarning
+from CACScoringLib.core.errors import CTError
 
 from .settings import LoopSettings
 
@@ -56,8 +57,21 @@ class Task(Generic[Settings]):
         raise NotImplementedError
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Return a network's metrics on a fixed part of the validation data."""
+        """Return a network's metrics on a fixed part of the validation data.
+
+        Without `better`, the network has not begun to learn, and its weights are not the best so far.
+        """
         raise NotImplementedError
+
+    def validated(self, metrics: dict[str, float]) -> None:
+        """Go on by the metrics of a validation; called in every process, before the checkpoint is written."""
+
+    def obstacle(self, step: int, ended: bool) -> CTError | None:
+        """Return the error that ends the training, raised after its checkpoint is written.
+
+        step: Steps done. ended: True at the end of the steps or minutes.
+        """
+        return None
 
     @property
     def loop(self) -> LoopSettings:
