@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,9 +34,10 @@ from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
 from .cyclegan import CycleTask, CycleTraining, new_generator
 from .decomposition_metrics import collapse, map_metrics, sample_slices
+from .published_evaluation import write_as_published
 from .runs import start_from, training_run
 from .sample_pictures import decomposition_picture, slices_to_picture
-from .settings import LoopSettings, RunOptions, read_presets
+from .settings import LoopSettings, RunOptions, facts_of, read_presets
 from .task import Task, channels_last
 
 EVALUATED_SLICES = 1000
@@ -160,9 +162,12 @@ class SupervisedTask(Task[SupervisedTraining]):
 
 
 def evaluate(
-    model: LoadedModel, settings: SupervisedTraining | CycleTraining, data: SliceDataset
+    model: LoadedModel, options: RunOptions, settings: SupervisedTraining | CycleTraining, data: SliceDataset
 ) -> tuple[dict[str, object], dict[str, float]]:
-    """Return metrics of the finished model, with and without the −10 HU rule, and an empty calibration."""
+    """Return metrics of the finished model, with and without the −10 HU rule, and an empty calibration.
+
+    A CycleGAN is also evaluated as published, in a table beside the card (`published_evaluation`).
+    """
     known_maps = settings.sampling.real_share is None
     sample = sample_slices(data, EVALUATED_SLICES, settings.loop.seed, known_maps)
     config = GeneratorConfig(**model.card.config)
@@ -174,6 +179,10 @@ def evaluate(
         "clean_slices": len(sample.clean),
         "data": "validation patients of the training's own split, which also chose the best weights",
     }
+    if isinstance(settings, CycleTraining) and settings.adversarial_weight:
+        about = {"preset": options.preset, "settings": json.dumps(facts_of(settings)), "seed": settings.loop.seed}
+        table = options.output.with_name(f"{options.name}.published.csv")
+        metrics["as_published"] = write_as_published(table, model, data, options.device, about)
     return metrics, {}
 
 
@@ -187,5 +196,5 @@ def train(options: RunOptions, settings: SupervisedTraining | CycleTraining, pro
         else:
             task = CycleTask(settings, training, validation, start, run.fabric.device)
         outcome = run.train(task)
-        evaluation = partial(evaluate, settings=settings, data=validation)
+        evaluation = partial(evaluate, options=options, settings=settings, data=validation)
         return run.write_model(settings, data.describe(options.annotator), outcome, evaluation, INTENDED_USE, card)
