@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.scoring.sites import INTERCEPT, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LEVEL, TOTAL, LesionAmounts, ScoreErrors, Uncertainty
+from CACScoringLib.scoring.uncertainty import LEVEL, TOTAL, LesionAmounts, ScoreErrors, Uncertainty
 from CACScoringLib.statistics.patient_folds import parts_by_patient
 
 FOLDS = 5
@@ -32,9 +32,6 @@ SHARPNESSES = (1.0, 1.5, 2.0)
 
 MAX_LEVEL = 0.998
 """Highest level of intervals; few patients determine none above."""
-
-MIN_SCORE = 10.0
-"""Sum of a scan's likely lesions from which the width of its interval counts."""
 
 FORMER_SCANS = 20
 """Number of scans that the former errors count as beside those of a further fit."""
@@ -109,7 +106,8 @@ def fitted_errors(
     """Fit the errors of scores.
 
     Of some spreads and sharpnesses, each with the level at which LEVEL of all true scores are held, those with the
-    narrowest intervals (median) are taken.
+    lowest mean interval score are taken: the width, and beside it 2 / (1 − LEVEL) times the distance of a true score
+    outside, of the logarithm of 1 + score (Gneiting and Raftery 2007, 10.1198/016214506000001437).
 
     Args:
         lesions: Lesions of each scan with cross-fitted probabilities, [n].
@@ -117,20 +115,17 @@ def fitted_errors(
         spreads: Spreads that are tried.
         sharpnesses: Sharpnesses that are tried.
     """
-    likely = [
-        sum(amount for amount, p in zip(part.amounts, part.probabilities, strict=True) if p >= COUNTS_FROM)
-        for part in lesions
-    ]
-    fits = []
+    true, fits = np.log1p(truths), []
     for spread, sharpness in itertools.product(spreads, sharpnesses):
         fitted = ScoreErrors(spread, LEVEL, sharpness)
         distributions = [fitted.distribution(part) for part in lesions]
         places = [float(d.below(truth)[0]) for d, truth in zip(distributions, truths, strict=True)]
         needed = _conformal_quantile(np.abs(2 * np.array(places) - 1))
         level = float(np.clip(needed, 0.5, MAX_LEVEL))
-        ends = [d.interval(level) for d, score in zip(distributions, likely, strict=True) if score >= MIN_SCORE]
-        width = float(np.median([math.log1p(high) - math.log1p(low) for low, high in ends])) if ends else 0.0
-        fits.append((needed > MAX_LEVEL, width, ScoreErrors(spread, level, sharpness)))
+        low, high = np.log1p(np.array([d.interval(level) for d in distributions]).reshape(-1, 2)).T
+        outside = np.maximum(low - true, 0) + np.maximum(true - high, 0)
+        score = float(np.mean(high - low + 2 / (1 - LEVEL) * outside)) if len(true) else 0.0
+        fits.append((needed > MAX_LEVEL, score, ScoreErrors(spread, level, sharpness)))
     return min(fits, key=lambda fit: fit[:2])[2]
 
 
