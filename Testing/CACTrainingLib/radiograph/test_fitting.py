@@ -53,11 +53,11 @@ def test_no_patient_is_on_both_sides(drawn):
 
 @pytest.mark.long
 def test_an_ended_training_goes_on_as_if_nothing_had_happened(drawn, split, tmp_path):
-    complete, *_ = fit(drawn, *split, SHORT, tmp_path / "complete")
+    complete = fit(drawn, *split, SHORT, tmp_path / "complete").network
     with interrupted_at(RadiographTask, "step", 7), pytest.raises(KeyboardInterrupt):
         fit(drawn, *split, SHORT, tmp_path / "ended")
     assert (tmp_path / "ended" / CHECKPOINT).exists()
-    again, *_ = fit(drawn, *split, SHORT, tmp_path / "ended")
+    again = fit(drawn, *split, SHORT, tmp_path / "ended").network
     for name, weights in complete.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], weights, rtol=0, atol=0)
 
