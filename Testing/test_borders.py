@@ -31,7 +31,7 @@ FORBIDDEN = {
     "CACScoringLib.scoring.mass -> CACScoringLib.models.cards": "from ..models import cards",
     "CACScoringLib.pipeline -> vtk": "import vtk",
     "CACScoringLib.review.review -> qt": "import qt",
-    "CACTrainingLib.data.datasets -> CACTrainingLib.truth.scans": "from ..truth import scans",
+    "CACTrainingLib.data.datasets -> CACTrainingLib.truth.records": "from ..truth import records",
     "CACTrainingLib.data.batches -> CACTrainingLib.phantom.anatomy.body": "from ..phantom.anatomy import body",
     "CACTrainingLib.training.schedule -> CACScoringLib.panel.widgets": "from CACScoringLib.panel import widgets",
     "desktop_host.events -> CACScoringLib": "import CACScoringLib",
