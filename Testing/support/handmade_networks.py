@@ -14,7 +14,15 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES, TERRITORIES
-from CACScoringLib.models.cards import REAL_PATIENTS, LoadedModel, Training, describe, find_model, read_network
+from CACScoringLib.models.cards import (
+    REAL_PATIENTS,
+    SAMPLE,
+    LoadedModel,
+    Training,
+    describe,
+    find_model,
+    read_network,
+)
 from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import (
     LESION_IMAGES,
@@ -112,14 +120,15 @@ def untrained(network: str, name: str, folder: Path) -> Path:
 def usable(name: str, folder: Path, factor: float = 1.0, data: str | None = None) -> Path:
     """Write the bundled slice classifier by another name; return the card's path.
 
-    factor: Factor on its weights. data: Its training data for the card, if it is to name others.
+    factor: Factor on its weights; the card then states no trial, as after a training. data: Its training data for the card, if it is to name others.
     """
     card, network = read_network(find_model("slices").path)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter *= factor
     training = card.training if data is None else replace(card.training, data=data)
-    return save_model(network, replace(card, name=name, training=training), folder)
+    validation = {key: value for key, value in card.validation.items() if key != SAMPLE or factor == 1}
+    return save_model(network, replace(card, name=name, training=training, validation=validation), folder)
 
 
 def labelled_model(folder: Path) -> Path:

@@ -61,9 +61,9 @@ class TestStudies:
             _, commands = section._commands()
             parsed = [vars(make_parser().parse_args(command)) for command in commands]
             compares = study == Study.COMPARISON
-            names = ["project", "validate", "validate"] if compares else ["evaluate"]
+            names = ["validate", "validate"] if compares else ["evaluate"]
             assert [command[0] for command in commands] == names
-            scans = {"project": project.folder} if compares else {"study": study.value, "data": project.folder}
+            scans = {"reference": project.folder} if compares else {"study": study.value, "data": project.folder}
             assert parsed[0].items() >= {**scans, "use": "test", "annotator": "me"}.items()
 
     def test_progress_cancel_and_failure(self, driver, section):
