@@ -120,7 +120,8 @@ def untrained(network: str, name: str, folder: Path) -> Path:
 def usable(name: str, folder: Path, factor: float = 1.0, data: str | None = None) -> Path:
     """Write the bundled slice classifier by another name; return the card's path.
 
-    factor: Factor on its weights; the card then states no trial, as after a training. data: Its training data for the card, if it is to name others.
+    factor: Factor on its weights; the card then states no trial, as after a training. data: Its training data for the
+    card, if it is to name others.
     """
     card, network = read_network(find_model("slices").path)
     with torch.no_grad():
