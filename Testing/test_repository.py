@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -87,3 +89,10 @@ def test_no_dependency_is_under_the_gpl():
     licences_of = {name: licences(package) for name, package in required(*EXTRAS).items()}
     assert {"numpy", "statsmodels"} <= licences_of.keys()
     assert {name: texts for name, texts in licences_of.items() if any(map(is_gpl, texts))} == {}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("script", sorted((ROOT / "Testing" / "Benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_a_benchmark_finds_what_it_imports(script):
+    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr

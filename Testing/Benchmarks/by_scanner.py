@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from CACTrainingLib.validation.calibration import fit_lesions
-from CACTrainingLib.validation.measured_scans import MeasuredScan, _read
 
 from CACScoringLib.statistics.agreement import kappa
 from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, mean
 from CACScoringLib.statistics.patient_folds import category_of
+from CACTrainingLib.truth.calibration import fit_lesions
+from CACTrainingLib.truth.measured_scans import MeasuredScan, _read
 
 SEED = 0
 CLASSES = 4
@@ -97,8 +97,8 @@ def _scanner_rows(scans: Sequence[MeasuredScan], scanners: dict[str, dict[str, A
 def _constant_row(scans: Sequence[MeasuredScan]) -> dict[str, object]:
     """Return the error of a constant: patients, those with calcium, error in thousandths with its interval."""
     scores = np.array([list(scan.reader_agatston.values()) for scan in scans])
-    others = (scores.sum(0) - scores) / (len(scores) - 1)
-    errors = 1000 * (((scores - others) / scores.max()) ** 2).mean(1)
+    mean_of_others = (scores.sum(0) - scores) / (len(scores) - 1)
+    errors = 1000 * (((scores - mean_of_others) / scores.max()) ** 2).mean(1)
     patients = [scan.patient for scan in scans]
     error = Bootstrap(patients, np.random.default_rng(SEED)).result(partial(mean, values=errors), patients).estimate
     return {
