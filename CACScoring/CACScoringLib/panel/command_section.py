@@ -69,7 +69,7 @@ class CommandSection(PanelSection):
         work: Callable[[], Steps[str]],
         cancelled: str,
         library: str = LIBRARY,
-        beside: Sequence[Any] = (),
+        extra_widgets: Sequence[Any] = (),
     ) -> None:
         """Add a row with the button and the bar, and the label of messages below, and make the job.
 
@@ -81,13 +81,13 @@ class CommandSection(PanelSection):
             work: As in `BackgroundJob`.
             cancelled: As in `BackgroundJob`.
             library: Package whose commands are run.
-            beside: Further widgets of the row.
+            extra_widgets: Further widgets of the row.
         """
         button, bar, label, row = qt.QPushButton(text), qt.QProgressBar(), messageLabel(), qt.QHBoxLayout()
         button.setToolTip(tip)
         bar.setMaximum(1000)
         bar.setTextVisible(False)
-        for widget in (button, *beside, bar):
+        for widget in (button, *extra_widgets, bar):
             widget.setSizePolicy(qt.QSizePolicy.Expanding, qt.QSizePolicy.Fixed)
             row.addWidget(widget, 1)
         layout.insertLayout(index, row)

@@ -45,7 +45,7 @@ class DrrSection(radiograph_section.PictureSection):
         show.setToolTip(_("Show the radiograph beside a 3-D view of source, detector and patient."))
         show.clicked.connect(lambda *_args: self._showLayout())
         command = _("Make radiograph"), tip, self._make, _(radiograph_section.UNCHANGED)
-        self.addCommand(section, place + 1, *command, beside=[show])
+        self.addCommand(section, place + 1, *command, extra_widgets=[show])
         self._preparing, self._drawing = BackgroundJob(), BackgroundJob()
         self._review: SceneReview | None = None
         self._stand: StandNodes | None = None

@@ -153,9 +153,9 @@ class Form:
             values[field] = None if value == "" or (row.unset and value == row.limits[0]) else value
         return values
 
-    def words(self, state, **others: Any) -> list[str]:
+    def words(self, state, **given_values: Any) -> list[str]:
         """Return the words of the command's line: what the panel's state holds, and the values of other options."""
-        return command_line(self.kind, self.settings(state) | others)
+        return command_line(self.kind, self.settings(state) | given_values)
 
     def values(self, state) -> Any:
         """Return the dataclass with the settings of the panel's state."""

@@ -134,7 +134,7 @@ def complete_map(
 ) -> tuple[Decomposition, int]:
     """Raise the map to the excess over blood in all that counts by the clinical rule.
 
-    The generator knows drawn plaque only, and shows half of some that is real, from slice to slice more or less.
+    The generator learned from drawn plaque alone. Of some real plaque it shows half; slices differ.
 
     Args:
         parts: The map.
@@ -150,10 +150,10 @@ def complete_map(
     flat, ids = flat[is_on], ids[is_on]
     if not len(flat):
         return parts, 0
-    shown, excess = parts.hu.reshape(-1)[flat], scan.hu.reshape(-1)[flat] - np.float32(BLOOD_HU)
-    is_missed = np.bincount(ids, shown) < MIN_SHARE * np.bincount(ids, excess)
+    map_hu, excess = parts.hu.reshape(-1)[flat], scan.hu.reshape(-1)[flat] - np.float32(BLOOD_HU)
+    is_missed = np.bincount(ids, map_hu) < MIN_SHARE * np.bincount(ids, excess)
     completed = replace(clear_map(parts, np.zeros((1, 1, 1), bool)), box=())  # a copy, which lesions may leave
-    completed.hu.reshape(-1)[flat] = np.maximum(shown, excess)
+    completed.hu.reshape(-1)[flat] = np.maximum(map_hu, excess)
     return completed, int(is_missed.sum())
 
 

@@ -388,7 +388,7 @@ class Experiment(ABC):
         """Fit the known clinical factors on training rows, a `Fit`."""
         factors = self.cohort.factors[:, self.cohort.known_factors]
         predict = self.fit_factors(factors[rows], self.truth[rows])
-        return lambda others: predict(factors[others])
+        return lambda cases: predict(factors[cases])
 
     @property
     def factors_title(self) -> str:

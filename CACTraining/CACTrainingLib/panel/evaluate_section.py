@@ -27,7 +27,7 @@ from CACScoringLib.panel.widgets import InSight, askForFile, dataOf, fillBox, me
 
 from ..project.project import Project
 from .curve_nodes import SHOWN_METRICS
-from .parameters import COMPARISON, EVALUATE, LIBRARY, TRAINING_REQUIREMENTS, Study, cardsIn
+from .parameters import COMPARISON, EVALUATE, LIBRARY, TRAINING_REQUIREMENTS, StudyChoice, cardsIn
 
 if TYPE_CHECKING:
     from CACScoringLib.models.cards import ModelCard, StoredModel
@@ -73,7 +73,8 @@ class EvaluateSection(CommandSection):
         state, ui = self._state, self.ui
         if state is None or not ui.evaluateTab.visible:
             return
-        running, compares = self.job.isRunning or self.install.job.isRunning, state.evaluateStudy == Study.COMPARISON
+        running = self.job.isRunning or self.install.job.isRunning
+        compares = state.evaluateStudy == StudyChoice.COMPARISON
         self._fillChoices()
         self.setRowVisible(compares, "other")
         ready = self._project is not None and (not compares or self._canCompare())
@@ -158,7 +159,7 @@ class EvaluateSection(CommandSection):
         """Name of the study's folder, and its commands. The same study of the same models resumes in its folder."""
         state, project = self._state, self._project
         study, model, annotator = state.evaluateStudy, state.evaluateModel, state.trainAnnotator
-        if study == Study.COMPARISON:
+        if study == StudyChoice.COMPARISON:
             earlier = state.evaluateOther
             before, after = self._folder(VALIDATION, earlier), self._folder(study.value, model, earlier)
             scans = ["--use", state.evaluateUse.value, *(["--annotator", annotator] if annotator else [])]
@@ -204,7 +205,7 @@ def studyName(folder: str) -> str:
     """Return the title of a study with a folder named by `studyFolder`; the name itself for other folders."""
     study, _dash, remainder = folder.partition("-")
     use, _dash, models = remainder.partition("-")
-    titles = {choice.value: choice.label() for choice in Study} | {VALIDATION: _("Validation")}
+    titles = {choice.value: choice.label() for choice in StudyChoice} | {VALIDATION: _("Validation")}
     if study not in titles or not use:
         return folder
     names = re.findall(r"(.+?)-[0-9a-f]{4}(?:-|$)", models)

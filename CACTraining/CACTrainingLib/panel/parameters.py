@@ -94,7 +94,7 @@ class Use(LabelledChoice):
     TRAINING = "training", "Training"
 
 
-class Study(LabelledChoice):
+class StudyChoice(LabelledChoice):
     """Studies of the page. Values are those of the command line, but for the comparison."""
 
     DETECTION = "detection", "Detection: which scans, arteries and lesions are found"
@@ -133,7 +133,7 @@ class ComparisonChoice:
 TRAINING = Form(TrainingChoice, "train")
 RUN = Form(RunOptions, "train", {"preset": Preset, "device": Device})
 LOOP = Form(LoopSettings, "train")
-EVALUATE = Form(EvaluateOptions, "evaluate", {"study": Study, "use": Use})
+EVALUATE = Form(EvaluateOptions, "evaluate", {"study": StudyChoice, "use": Use})
 COMPARISON = Form(ComparisonChoice, "evaluate")
 """Choices and options whose parameters are made from their declarations; 0 leaves a setting of LOOP to the preset."""
 

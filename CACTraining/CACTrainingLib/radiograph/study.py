@@ -286,7 +286,7 @@ class RadiographStudy(Experiment):
         scaled, priors = scaler.transform(factors), [0.0] * factors.shape[1]
         is_above = above(truth, THRESHOLDS).T
         weights = np.transpose([fitting.fit_logistic(scaled, column, priors, 1.0) for column in is_above])
-        return lambda others: expit(weights[0] + scaler.transform(others) @ weights[1:])
+        return lambda cases: expit(weights[0] + scaler.transform(cases) @ weights[1:])
 
     def trained_model(self, options: RunOptions, settings: fitting.FitSettings, fitted: FittedModel) -> TrainedModel:
         fit, data, training = cast(fitting.RadiographFit, fitted.model), self._radiographs(settings), settings.training

@@ -358,13 +358,13 @@ class CycleTask(Task[CycleTraining]):
             self.unmet = unmet(metrics)
             self.waits = bool(self.unmet)
 
-    def obstacle(self, step: int, ended: bool) -> DataError | None:
+    def obstacle(self, step: int, is_over: bool) -> DataError | None:
         settings = self.settings
         # The first validation at or after every so many steps.
         is_due = step % max(1, settings.warmup_steps) < settings.loop.validate_every
-        if not self.waits or not (ended or is_due):
+        if not self.waits or not (is_over or is_due):
             return None
-        advice = f"Start anew with more steps or minutes ({OUTPUT})." if ended else f"Learn longer with {RESUME}."
+        advice = f"Start anew with more steps or minutes ({OUTPUT})." if is_over else f"Learn longer with {RESUME}."
         training, validation = self.training, self.validation
         patients = len({scan.patient for scan in training.scans if (scan.visible & scan.labelled).any()})
         return DataError(

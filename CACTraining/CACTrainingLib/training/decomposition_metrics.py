@@ -117,8 +117,16 @@ def map_metrics(
     return metrics
 
 
+def near_calcium(true: np.ndarray) -> np.ndarray:
+    """Return True within REGION_PIXELS of true calcium above FLOOR_HU, bool [n, j, i].
+
+    true: True maps in HU, float32 [n, j, i].
+    """
+    return ndimage.binary_dilation(true > FLOOR_HU, ndimage.generate_binary_structure(2, 1)[None], REGION_PIXELS)
+
+
 def _against_truth(maps: np.ndarray, true: np.ndarray, elsewhere: float) -> dict[str, float]:
-    region = ndimage.binary_dilation(true > FLOOR_HU, ndimage.generate_binary_structure(2, 1)[None], REGION_PIXELS)
+    region = near_calcium(true)
     captured_mass = float(maps[region].sum(dtype=np.float64))
     total, true_mass = float(maps.sum(dtype=np.float64)) + elsewhere, float(true.sum(dtype=np.float64))
     overlap = float(np.minimum(maps, true).sum(dtype=np.float64))

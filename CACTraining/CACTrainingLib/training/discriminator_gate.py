@@ -91,11 +91,11 @@ class DiscriminatorCheck:
             return torch.cat(parts).numpy()
 
         metrics = {}
-        for name, real, other in (
+        for name, real, opposite in (
             ("with_calcium", self.calcium, self.healthy),
             ("without_calcium", self.healthy, self.calcium),
         ):
-            values = np.concatenate([answers(name, real), answers(name, other)])
+            values = np.concatenate([answers(name, real), answers(name, opposite)])
             metrics[f"area_{name}"] = area(values, np.arange(len(values)) < len(real))
         if not len(self.mapped):
             return metrics

@@ -203,7 +203,7 @@ def _loop(
             run.save()
             if obstacle := task.obstacle(state.step, is_last_step):
                 raise obstacle
-    if not state.best_metrics and (obstacle := task.obstacle(state.step, ended=True)):
+    if not state.best_metrics and (obstacle := task.obstacle(state.step, is_over=True)):
         raise obstacle
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage, stats
+from scipy import stats
 
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.version import commit
@@ -19,7 +19,7 @@ from CACScoringLib.models.preprocessing import LOW_HU, MAP_HU
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 
 from ..data.datasets import SliceDataset
-from .decomposition_metrics import FLOOR_HU, REGION_PIXELS, predicted_maps
+from .decomposition_metrics import near_calcium, predicted_maps
 from .slices import calcium_probabilities
 
 FLOORS_HU = (10.0, 20.0, 50.0, 100.0)
@@ -29,7 +29,7 @@ COMPARATOR = "map-labels"
 """Bundled map that was learned from slice labels and drawn spots."""
 
 READER = "reader at 130 HU"
-"""The clinical rule within REGION_PIXELS of true calcium, in slices where it is visible."""
+"""The clinical rule near true calcium (`near_calcium`), in slices where it is visible."""
 
 COLUMNS = (
     *("method", "floor_hu", "scans", "with_calcium", "sensitivity", "false_positive_rate", "f1"),
@@ -64,8 +64,7 @@ def write_as_published(
     for scan in range(len(data.scans)):
         slices = np.flatnonzero(data.scan == scan)
         true = np.maximum(data.true_map(slices)[:, 0] * MAP_HU, 0) * data.heart(slices) * data.scans[scan].has_map
-        cross = ndimage.generate_binary_structure(2, 1)[None]
-        region = ndimage.binary_dilation(true > FLOOR_HU, cross, REGION_PIXELS)
+        region = near_calcium(true)
         true_sums[scan] = true.sum(dtype=np.float64)
         is_called = _is_called(classifier, data, slices)
         maps = []
@@ -76,7 +75,7 @@ def write_as_published(
         hu = data.network_input(slices, 0, False)[:, 0] * MAP_HU + LOW_HU
         maps.append((np.where((hu >= CLINICAL_HU) & region & data.visible[slices, None, None], hu, 0), region))
         sums[scan] = [values.sum(dtype=np.float64) for values, _ in maps]
-        hits[scan] = [values[near].sum(dtype=np.float64) for values, near in maps]
+        hits[scan] = [values[is_near].sum(dtype=np.float64) for values, is_near in maps]
     visible = np.bincount(data.scan, data.visible, len(data.scans)) > 0
     has_map = np.array([scan.has_map for scan in data.scans])
     patients = [scan.patient for scan in data.scans]
@@ -128,15 +127,15 @@ def _measures(
         has_map: True for scans whose true calcium is known.
     """
     positive = sums > 0
-    known, true = sums[has_map], true_sums[has_map]
-    has_ranks = len(known) > 2 and np.ptp(known) > 0 and np.ptp(true) > 0
+    known_sums, true = sums[has_map], true_sums[has_map]
+    has_ranks = len(known_sums) > 2 and np.ptp(known_sums) > 0 and np.ptp(true) > 0
     return {
         "scans": len(sums),
         "with_calcium": int(visible.sum()),
         "sensitivity": positive[visible].mean() if visible.any() else "",
         "false_positive_rate": positive[~visible].mean() if not visible.all() else "",
         "f1": 2 * (positive & visible).sum() / max(1, positive.sum() + visible.sum()),
-        "rank_correlation": stats.spearmanr(known, true).statistic if has_ranks else "",
+        "rank_correlation": stats.spearmanr(known_sums, true).statistic if has_ranks else "",
         "captured": hits[has_map].sum() / true.sum() if true.any() else "",
-        "precision": hits[has_map].sum() / known.sum() if known.any() else "",
+        "precision": hits[has_map].sum() / known_sums.sum() if known_sums.any() else "",
     }

@@ -66,10 +66,10 @@ class Task(Generic[Settings]):
     def validated(self, metrics: dict[str, float]) -> None:
         """Go on by the metrics of a validation; called in every process, before the checkpoint is written."""
 
-    def obstacle(self, step: int, ended: bool) -> CTError | None:
+    def obstacle(self, step: int, is_over: bool) -> CTError | None:
         """Return the error that ends the training, raised after its checkpoint is written.
 
-        step: Steps done. ended: True at the end of the steps or minutes.
+        step: Steps done. is_over: True at the end of the steps or minutes.
         """
         return None
 

@@ -149,14 +149,14 @@ def refit_lesions(
     """
     assert former.candidates is not None
     dense = _stacked(scans, [scan.dense for scan in scans])
-    known = dense.coronary.notna().to_numpy()
+    is_known = dense.coronary.notna().to_numpy()
     dense["coronary"] = dense.coronary.eq(True)
     weights = {FORMER: 1.0, INTERCEPT: 0.0}
-    crossed = cross_fitted_probabilities(dense, (FORMER,), known) if refits else None
+    crossed = cross_fitted_probabilities(dense, (FORMER,), is_known) if refits else None
     if crossed is None:
         crossed = coronary_probabilities(columns_of(dense, (FORMER,)), weights)
     else:
-        weights = fitted_weights(columns_of(dense[known], (FORMER,)), dense.coronary[known].to_numpy())
+        weights = fitted_weights(columns_of(dense[is_known], (FORMER,)), dense.coronary[is_known].to_numpy())
     changed = {name: weights[FORMER] * weight for name, weight in asdict(former.candidates).items()}
     for name in ("intercept", "gated_intercept"):
         changed[name] += weights[INTERCEPT]

@@ -260,8 +260,8 @@ def _check_enough(scans: Sequence[ComparedScan]) -> None:
 
 def _why_not_refitted(scans: Sequence[MeasuredScan]) -> str:
     """Return the reason why probabilities cannot be fitted; empty if they can."""
-    known = [(scan.patient, is_coronary) for scan in scans for is_coronary in scan.dense.coronary]
-    outlined = [(patient, bool(is_coronary)) for patient, is_coronary in known if is_coronary is not None]
+    candidates = [(scan.patient, is_coronary) for scan in scans for is_coronary in scan.dense.coronary]
+    outlined = [(patient, bool(is_coronary)) for patient, is_coronary in candidates if is_coronary is not None]
     if not any(coronary for _, coronary in outlined):
         return "The reference has no outlines that hold candidates, so which of them are coronary calcium is unknown."
     for value, meaning in ((True, "coronary calcium"), (False, "something else")):

@@ -75,10 +75,10 @@ def calls():
 
 
 def test_facts_of_rows_and_messages_are_given():
-    given = dict(calls())
+    facts_given = dict(calls())
     steps = {row["when"] for row in ROWS if row["when"]}
-    assert steps - {"slice", "back", "left", "beside", "up"} == given.keys() - {None}  # of clauses
+    assert steps - {"slice", "back", "left", "beside", "up"} == facts_given.keys() - {None}  # of clauses
     for row in ROWS:
-        if names := given.get(row["when"]):
+        if names := facts_given.get(row["when"]):
             used = {name for _, name, _, _ in string.Formatter().parse(row["message"]) if name}
             assert {row["fact"], *used} - names <= {"value", "low", "high"}, row["code"]

@@ -37,20 +37,20 @@ def test_the_parts_at_other_sites_are_offered():
 
 
 def test_nothing_is_offered_for_a_lesion_that_ends_with_its_site_or_leaks():
-    whole = pick(1, across=True)
-    assert clicks.offer_across(whole, whole, "LAD", lambda voxels: {"LAD": voxels.count}, 1.0) is None
-    assert clicks.offer_across(whole, None, "LAD", sites_of, 1.0) is None
+    across_sites = pick(1, across=True)
+    assert clicks.offer_across(across_sites, across_sites, "LAD", lambda voxels: {"LAD": voxels.count}, 1.0) is None
+    assert clicks.offer_across(across_sites, None, "LAD", sites_of, 1.0) is None
     leaked = pick_lesion(HU, (0, 2, 1), SPACING_MM, limits=PickLimits(most_volume_mm3=1.0))
     assert leaked.leaked
     assert clicks.offer_across(pick(1), leaked, "LAD", sites_of, 1.0) is None
 
 
 def test_a_second_click_takes_the_offer_in_its_lesion_and_segment_alone():
-    made = offer("LAD")
-    assert made.is_taken("LAD", (0, 2, 6))
-    assert not made.is_taken("LM", (0, 2, 6))
-    assert not made.is_taken("LAD", (0, 0, 0))
-    assert not made.is_taken("LAD", None)
+    offered = offer("LAD")
+    assert offered.is_taken("LAD", (0, 2, 6))
+    assert not offered.is_taken("LM", (0, 2, 6))
+    assert not offered.is_taken("LAD", (0, 0, 0))
+    assert not offered.is_taken("LAD", None)
 
 
 def test_a_leak_is_refused_before_a_missing_segment():

@@ -109,10 +109,10 @@ def test_doubtful_calcium_is_undetermined(scanned, tmp_path):
 def test_what_is_undetermined_travels_with_the_score(scanned, tmp_path):
     scan, region = scanned
     labels = np.where(region.mask, 4, 0).astype(np.uint8)  # all is territory of the RCA
-    given = SimpleNamespace(mask=region.mask, territory_labels=labels)
+    region_given = SimpleNamespace(mask=region.mask, territory_labels=labels)
     _, model = make_model(tmp_path, "voxel-sum", territories=True, least_probability=0.9)
     card = replace(model.card, calibration={**model.card.calibration, FACTOR: 0.5})
-    full, half = (vessel_estimate(scan, given, m)[0] for m in (model, replace(model, card=card)))
+    full, half = (vessel_estimate(scan, region_given, m)[0] for m in (model, replace(model, card=card)))
     assert (full.record.total, full.record.undetermined) == (0, False)
     scores = full.record.undetermined_agatston
     assert scores["RCA"] > 1

@@ -51,16 +51,16 @@ def look_again(driver) -> None:
 class TestStudies:
     @pytest.mark.long
     def test_every_study_takes_its_options(self, driver, section, project):
-        from CACTrainingLib.panel.evaluate_section import Study  # the panel has to be loaded first
+        from CACTrainingLib.panel.evaluate_section import StudyChoice  # the panel has to be loaded first
 
         cards = [untrained("slices", name, project.models_folder) for name in ("one", "two")]
         look_again(driver)
-        for study in Study:
+        for study in StudyChoice:
             section._state.evaluateStudy, section._state.trainAnnotator = study, "me"
             section._state.evaluateModel, section._state.evaluateOther = map(str, cards)
             _, commands = section._commands()
             parsed = [vars(make_parser().parse_args(command)) for command in commands]
-            compares = study == Study.COMPARISON
+            compares = study == StudyChoice.COMPARISON
             names = ["validate", "validate"] if compares else ["evaluate"]
             assert [command[0] for command in commands] == names
             scans = {"reference": project.folder} if compares else {"study": study.value, "data": project.folder}

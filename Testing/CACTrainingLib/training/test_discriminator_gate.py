@@ -85,8 +85,8 @@ class TestCheck:
         true = (check.maps > 0.01).any(0, keepdim=True)
 
         def logits(name, images):
-            seen = (images * true).amax((1, 2, 3))
-            return seen if name == "with_calcium" else -seen
+            highest = (images * true).amax((1, 2, 3))
+            return highest if name == "with_calcium" else -highest
 
         metrics = check.metrics(logits)
         assert min(metrics["area_with_calcium"], metrics["rewarded_without_calcium"]) > 0.5

@@ -48,8 +48,8 @@ def test_probabilities_nearer_to_a_half_than_the_truth_are_sharpened():
     errors = fitted_errors(blunt, truths, (0.2,))
     assert errors.sharpness > fitted_errors(lesions, truths, (0.2,)).sharpness
     for x, honest in zip(blunt[:50], lesions, strict=False):
-        twice, once = replace(errors, sharpness=2.0), replace(errors, sharpness=1.0)
-        assert twice.interval(x) == pytest.approx(once.interval(honest))
+        sharpened, plain = replace(errors, sharpness=2.0), replace(errors, sharpness=1.0)
+        assert sharpened.interval(x) == pytest.approx(plain.interval(honest))
 
 
 def test_without_any_calcium_intervals_are_narrow():

@@ -242,9 +242,9 @@ class RadiomicsStudy(WholeScanStudy):
         """Return the features of training scans, and of contrast-enhanced ones of patients that are not predicted."""
         cohort = self.cohort
         training = self.features.iloc[cohort.training(fold)]
-        others = np.concatenate([cohort.validation(fold), cohort.held_out])
+        unseen = np.concatenate([cohort.validation(fold), cohort.held_out])
         contrast = self.contrast if configuration.contrast else None
-        return fitting.with_contrast(training, contrast, [cohort.patients[row] for row in others])
+        return fitting.with_contrast(training, contrast, [cohort.patients[row] for row in unseen])
 
     def alike(self, configuration: RadiomicsConfiguration) -> Hashable:
         return configuration.classifier
@@ -273,8 +273,8 @@ class RadiomicsStudy(WholeScanStudy):
         table = self.features
         rule = np.stack([table[PSEUDO_FEATURE], fitting.labels_of(table, pseudo=True)], 1)
         return {
-            "130 HU in the heart (the pseudo-label)": lambda rows: lambda others: rule[others],
-            "Always calcium": lambda rows: lambda others: np.ones((len(others), 2)),
+            "130 HU in the heart (the pseudo-label)": lambda rows: lambda cases: rule[cases],
+            "Always calcium": lambda rows: lambda cases: np.ones((len(cases), 2)),
             self.reference: self.factors_alone,
         }
 
@@ -284,7 +284,7 @@ class RadiomicsStudy(WholeScanStudy):
         probabilities = cross_val_predict(model, factors, truth, method="predict_proba")[:, 1]
         limit = fitting.best_limit(probabilities, truth)
         model.fit(factors, truth)
-        return lambda others: with_calls(model.predict_proba(others)[:, 1], limit)
+        return lambda cases: with_calls(model.predict_proba(cases)[:, 1], limit)
 
     def trained_model(self, options: RunOptions, settings: RadiomicsFitSettings, fitted: FittedModel) -> TrainedModel:
         config, fit = settings.configuration, cast(fitting.FittedClassifier, fitted.model)

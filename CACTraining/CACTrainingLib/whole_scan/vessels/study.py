@@ -253,7 +253,7 @@ class VesselStudy(WholeScanStudy):
     def comparators(self) -> Mapping[str, Fit]:
         def mean(rows: np.ndarray) -> Predict:
             middle = self.truth[rows].mean(0)
-            return lambda others: np.tile(middle, (len(others), 1))
+            return lambda cases: np.tile(middle, (len(cases), 1))
 
         return {self.reference: self.factors_alone, "Always the mean": mean}
 
@@ -262,7 +262,7 @@ class VesselStudy(WholeScanStudy):
         from sklearn.linear_model import LinearRegression
 
         model = LinearRegression().fit(factors, np.log1p(truth))
-        return lambda others: np.maximum(0, np.expm1(model.predict(others)))
+        return lambda cases: np.maximum(0, np.expm1(model.predict(cases)))
 
     def trained_model(self, options: RunOptions, settings: fitting.VesselSettings, fitted: FittedModel) -> TrainedModel:
         fit: fitting.VesselFit = fitted.model
