@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from CACScoringLib.networks.configs import UNLIKELY
+from CACScoringLib.whole_scan.vessels import CERTAINTY, FACTOR
 from CACTrainingLib.cli import main as command_line
 
 ROOT = Path(__file__).parents[1]
@@ -107,5 +108,8 @@ def test_sentences_state_the_figures_of_the_cards():
     assert f"{rates} on [other patients]" in training
     kecoglu = " ".join(text(ROOT / "docs" / "papers" / "kecoglu.md").split())
     least = f"{vessels['config']['least_probability']:g}".lstrip("0")
-    assert f"counts from a probability of {least}," in kecoglu
-    assert f"with a probability from {f'{UNLIKELY:g}'.lstrip('0')} to {least} " in kecoglu
+    assert f"if its mean probability is above {least};" in kecoglu
+    assert f"with probabilities above {f'{UNLIKELY:g}'.lstrip('0')}, are a lesion" in kecoglu
+    factor, certainty = (f"{vessels['calibration'][name]:g}".lstrip("0") for name in (FACTOR, CERTAINTY))
+    assert f"The factor on all scores, {factor} [" in kecoglu
+    assert f"the limit of certainty, {certainty}," in kecoglu

@@ -7,7 +7,7 @@ import numpy as np
 
 from CACScoringLib.core import tables
 from CACScoringLib.core.labels import ARTERIES
-from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
+from CACScoringLib.whole_scan.radiomics import THRESHOLD_FEATURE
 from CACTrainingLib.whole_scan.radiomics.fitting import HEART_ML, feature_table
 from CACTrainingLib.whole_scan.radiomics.study import with_calls
 
@@ -42,7 +42,7 @@ def without_scans(monkeypatch, failing: tuple[str, ...] = ()) -> None:
         return files, dict.fromkeys(failing, "its heart was not found")
 
     def features_of(scans, folder, workers, progress, encoder):
-        names = (HEART_ML, "heart_noise", PSEUDO_FEATURE)
+        names = (HEART_ML, "heart_noise", THRESHOLD_FEATURE)
         used = tuple(scan for scan in scans if scan.name not in failing)
         rows = [(500 + scan.total % 7, int(scan.patient) % 3, np.log1p(scan.total // 20)) for scan in used]
         return feature_table(used, names, np.array(rows, float)), dict.fromkeys(failing, "its heart was not found")

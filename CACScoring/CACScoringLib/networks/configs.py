@@ -260,7 +260,8 @@ class VesselNetConfig(Config):
             fast; 60 HU covers half of it, faint calcium included.
         territories: True if the input of "voxel-sum" has the territory of each voxel too, which then is its artery.
         least_probability: Probability of coronary calcium up to which a voxel adds nothing to a trained "voxel-sum", so
-            that the faint doubts of a whole heart do not add up; what is not unlikely either is undetermined.
+            that the faint doubts of a whole heart do not add up. With territories it is the mean of a lesion, which is
+            undetermined up to it.
         output: Normalisation of scores: "linear", or "log", in which a patient with very much calcium does not dominate
             the loss.
         reduction: r of squeeze-and-excite.

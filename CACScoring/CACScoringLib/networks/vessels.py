@@ -91,15 +91,15 @@ class VesselNet(nn.Module):
     def certainty(self, x: torch.Tensor) -> torch.Tensor:
         """Return how certain what is summed is to be coronary calcium, 0 to 1, [B]; 1 without any.
 
-        With territories it is the share that is summed of all in the arteries' territories that is dense and may be
-        calcium; for other "voxel-sum" the mean probability of what is summed; 1 for the kinds that sum nothing.
+        With territories it is the share of lesions that count of all that may be calcium in the arteries' territories;
+        for other "voxel-sum" the mean probability of what is summed; 1 for the kinds that sum nothing.
         """
         return self.body.certainty(x) if isinstance(self.body, VoxelSum) else x.new_ones(len(x))
 
     def undetermined(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the Agatston score of each artery of what may be calcium and is not in its score, [B, 4].
+        """Return the Agatston score of each artery of lesions that may be calcium and are in no score, [B, 4].
 
-        It has a probability from UNLIKELY to `least_probability`. 0 for kinds other than "voxel-sum".
+        0 for kinds other than "voxel-sum".
         """
         return self.body.undetermined(x) if isinstance(self.body, VoxelSum) else x.new_zeros(len(x), len(ARTERIES))
 

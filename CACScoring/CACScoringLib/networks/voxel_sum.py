@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
@@ -59,8 +61,9 @@ class VoxelSum(nn.Module):
     Evaluates the bright cells of each slice, each with its surroundings, the slices above and below, and its place in
     the field. Other cells add nothing.
 
-    With territories, a trained network answers one question of each voxel: whether it is coronary calcium, with a
-    probability above `least_probability`. The artery is that of the territory.
+    With territories, a trained network gives each voxel one probability of coronary calcium. Voxels above UNLIKELY that
+    touch are a lesion. It counts as a whole if its mean probability, weighted by density above tissue, is above
+    `least_probability`; else it is undetermined. The artery is that of the territory.
     """
 
     def __init__(self, config: VesselNetConfig) -> None:
@@ -87,6 +90,8 @@ class VoxelSum(nn.Module):
 
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return Agatston scores [B, 4] and their error against `calcium`, 0 without it."""
+        if self.by_territory and not self.training:
+            return self.maps(x).sum((2, 3, 4)), x.new_zeros(())
         cells = self._bright_cells(x)
         if not len(cells[0]):  # an empty batch has no mean to be normalised by
             return x.new_zeros(len(x), len(ARTERIES)) * self.gain, x.new_zeros(())
@@ -105,41 +110,45 @@ class VoxelSum(nn.Module):
         return sums, _error(amounts, shares, true, true > self.labelled, weights, cells[0], len(x))
 
     def certainty(self, x: torch.Tensor) -> torch.Tensor:
-        cells, weights = self._bright_cells(x), x.new_zeros(2, len(x))
-        if len(cells[0]):
-            amounts, shares = self._amounts(x, cells)
-            if self.by_territory:
-                counted, decidable = amounts, amounts + self._amounts(x, cells, UNLIKELY, self.least)[0]
-            else:
-                counted, decidable = amounts * (1 - shares[:, -1:].exp()), amounts
-            for n, values in enumerate((counted, decidable)):
-                weights[n].index_add_(0, cells[0], values.sum((1, 2, 3)))
+        if self.by_territory:
+            counted, undetermined = (part.sum((1, 2, 3, 4)) for part in self._decided(x))
+            weights = torch.stack([counted, counted + undetermined])
+        else:
+            cells, weights = self._bright_cells(x), x.new_zeros(2, len(x))
+            if len(cells[0]):
+                amounts, shares = self._amounts(x, cells)
+                for n, values in enumerate((amounts * (1 - shares[:, -1:].exp()), amounts)):
+                    weights[n].index_add_(0, cells[0], values.sum((1, 2, 3)))
         return torch.where(weights[0] > 0, weights[0] / weights[1], 1.0)
 
-    def undetermined(self, x: torch.Tensor) -> torch.Tensor:
-        scores, cells = x.new_zeros(len(x), len(ARTERIES), dtype=torch.float32), self._bright_cells(x)
-        if len(cells[0]):
-            amounts, _ = self._amounts(x, cells, UNLIKELY, self.least)
-            scores.index_add_(0, cells[0], amounts.sum((2, 3)).float())
-        return scores * self._agatston_of_unit()
-
     def maps(self, x: torch.Tensor) -> torch.Tensor:
+        return self._decided(x)[0]
+
+    def undetermined(self, x: torch.Tensor) -> torch.Tensor:
+        return self._decided(x)[1].sum((2, 3, 4))
+
+    def _decided(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the Agatston scores of what counts and of what is undetermined, [B, 4, slices, size, size] each."""
         maps = x.new_zeros(len(x), len(ARTERIES), self.slices, *x.shape[2:], dtype=torch.float32)
+        probability = torch.zeros_like(maps[:, 0])
         cells = self._bright_cells(x)
         if len(cells[0]):
-            scores = self._amounts(x, cells)[0] * self._agatston_of_unit()
-            for b, k, j, i, cell in zip(*(n.tolist() for n in cells), scores, strict=True):
-                maps[b, :, k, CELL * j : CELL * (j + 1), CELL * i : CELL * (i + 1)] = cell
-        return maps
+            amounts, shares = self._amounts(x, cells)
+            scores, coronary = amounts * self._agatston_of_unit(), 1 - shares[:, -1].exp()
+            for b, k, j, i, score, share in zip(*(n.tolist() for n in cells), scores, coronary, strict=True):
+                place = slice(CELL * j, CELL * (j + 1)), slice(CELL * i, CELL * (i + 1))
+                maps[(b, slice(None), k, *place)], probability[(b, k, *place)] = score, share
+        if not self.by_territory:
+            return maps, torch.zeros_like(maps)
+        counts = torch.stack([_likely(*item, self.least) for item in zip(maps.sum(1), probability, strict=True)])
+        return maps * counts[:, None], maps * ~counts[:, None]
 
     def _bright_cells(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return item, slice, row and column of each cell with a bright pixel."""
         highest = functional.max_pool2d(x[:, : self.slices].detach().float(), CELL)
         return torch.nonzero(highest > self.bright, as_tuple=True)
 
-    def _amounts(
-        self, x: torch.Tensor, cells: tuple[torch.Tensor, ...], above: float | None = None, limit: float = 1.0
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _amounts(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the rise by calcium of each artery in each pixel of cells, in the input's unit, [n, 4, CELL, CELL].
 
         The second result are the logarithms of the shares of the arteries and of everything else, [n, 5, CELL, CELL].
@@ -147,19 +156,14 @@ class VoxelSum(nn.Module):
         Args:
             x: Input.
             cells: From `_bright_cells`.
-            above: Probability of coronary calcium above which pixels add; None for `least_probability`.
-            limit: Probability up to which they add.
         """
-        band = (self.least if above is None else above, limit)
         if self.training or len(cells[0]) <= _CELLS_PER_BATCH:
-            return self._amounts_of_batch(x, cells, band)
+            return self._amounts_of_batch(x, cells)
         batches = zip(*(part.split(_CELLS_PER_BATCH) for part in cells), strict=True)
-        amounts, shares = zip(*(self._amounts_of_batch(x, batch, band) for batch in batches), strict=True)
+        amounts, shares = zip(*(self._amounts_of_batch(x, batch) for batch in batches), strict=True)
         return torch.cat(amounts), torch.cat(shares)
 
-    def _amounts_of_batch(
-        self, x: torch.Tensor, cells: tuple[torch.Tensor, ...], band: tuple[float, float]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _amounts_of_batch(self, x: torch.Tensor, cells: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         surroundings = self._surroundings(x, cells)
         f = self.near(surroundings)
         around = f.mean((2, 3), keepdim=True)
@@ -174,9 +178,8 @@ class VoxelSum(nn.Module):
         coronary = 1 - shares[:, -1:].exp()
         if self.by_territory:
             of_artery = surroundings[:, _TERRITORY_CHANNELS, inner, inner].float()
-        else:
-            of_artery = shares[:, :-1].exp()
-        return of_artery * dense * ((coronary > band[0]) & (coronary <= band[1])), shares
+            return of_artery * dense * (coronary > UNLIKELY), shares
+        return shares[:, :-1].exp() * dense * (coronary > self.least), shares
 
     def _agatston_of_unit(self) -> torch.Tensor:
         return self.agatston_per_unit * torch.exp(self.gain)
@@ -202,6 +205,15 @@ class VoxelSum(nn.Module):
             territory = numbers[places].round().long()
             parts.append(functional.one_hot(territory, len(TERRITORIES)).movedim(-1, 1).to(planes))
         return torch.cat(parts, 1)
+
+
+def _likely(amounts: torch.Tensor, probability: torch.Tensor, least: float) -> torch.Tensor:
+    """Return True in lesions with a mean probability above `least`, weighted by amounts; all [slices, size, size]."""
+    weights, likely = amounts.cpu().numpy(), (amounts * probability).cpu().numpy()
+    labels, count = ndimage.label(weights > 0, np.ones((3, 3, 3)))
+    sums = [ndimage.sum_labels(part, labels, np.arange(1, count + 1)) for part in (likely, weights)]
+    counts = np.concatenate([[False], sums[0] > least * sums[1]])
+    return torch.from_numpy(counts[labels]).to(amounts.device)
 
 
 def _true_amounts(calcium: Calcium, cells: tuple[torch.Tensor, ...]) -> torch.Tensor:

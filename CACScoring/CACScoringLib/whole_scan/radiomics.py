@@ -47,8 +47,8 @@ SOLID_MM3 = 8.0
 BLOOD_SD = 3.0
 """Threshold above enhanced blood's brighter parts, in standard deviations of noise."""
 
-PSEUDO_FEATURE, PSEUDO_AGATSTON = "candidate_solid_log_agatston", 0.0
-"""Feature of a scan's pseudo-label, the score of candidates of at least SOLID_MM3, and its limit."""
+THRESHOLD_FEATURE, THRESHOLD_AGATSTON = "candidate_solid_log_agatston", 0.0
+"""Feature of a scan's class at 130 HU, the score of candidates of at least SOLID_MM3, and its limit."""
 
 FAR_RANGES = 0.5
 """Distance outside the training range, as a share of it, from which a feature is unlike training."""
@@ -76,9 +76,9 @@ def radiomic_features(scan: CTScan, region: HeartRegion, config: RadiomicsConfig
     return {**heart, **_candidate_features(scan, region, blood, config)}
 
 
-def pseudo_label(features: Mapping[str, float]) -> bool:
-    """Return True if thresholding alone detects coronary calcium, a noisy label without a reader."""
-    return math.expm1(features[PSEUDO_FEATURE]) > PSEUDO_AGATSTON
+def calcium_by_threshold(features: Mapping[str, float]) -> bool:
+    """Return True if 130 HU alone detects coronary calcium: a scan's class without a reader, often wrong."""
+    return math.expm1(features[THRESHOLD_FEATURE]) > THRESHOLD_AGATSTON
 
 
 def radiomics_estimate(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.networks.configs import TERRITORY_STEP, UNLIKELY, VESSEL_KINDS, VesselNetConfig, build
@@ -163,17 +164,30 @@ def test_the_territory_names_the_artery_and_the_undecided_is_told_apart():
         assert scores(UNLIKELY / 2)[1] == [0, 0, 0, 0]
 
 
-def test_certainty_is_the_share_of_all_that_may_be_calcium():
+def test_a_lesion_counts_as_a_whole_by_its_mean_probability():
     network = randomised(small("voxel-sum", territories=True, least_probability=0.3))
     spots = [(n % 4, 3 + 4 * (n % 7), 2 + 3 * (n % 10)) for n in range(40)]
-    x = torch.cat([scan_with(*spots), torch.full((1, 4, 32, 32), 2 * TERRITORY_STEP)], 1)
+    touching = [(k, j, i + 1) for k, j, i in spots]
+    x = torch.cat([scan_with(*spots, *touching), torch.full((1, 4, 32, 32), 2 * TERRITORY_STEP)], 1)
+    x[:, 4:][x[:, :4] < 0.5] = 0  # what is not bright belongs to no artery
     with torch.no_grad():
-        _, shares = network.body._amounts(x, network.body._bright_cells(x))
-        network.body.least = float((1 - shares[:, -1].exp()).median())
-        assert network.body.least > UNLIKELY
-        counted, undetermined = float(network.maps(x).sum()), float(network.undetermined(x).sum())
-        assert min(counted, undetermined) > 0
-        assert float(network.certainty(x)) == pytest.approx(counted / (counted + undetermined), rel=1e-4)
+        cells = network.body._bright_cells(x)
+        amounts, shares = network.body._amounts(x, cells)
+        probability, weight = torch.zeros(4, 32, 32), torch.zeros(4, 32, 32)
+        for _, k, j, i, amount, share in zip(*(n.tolist() for n in cells), amounts, shares, strict=True):
+            place = k, slice(CELL * j, CELL * (j + 1)), slice(CELL * i, CELL * (i + 1))
+            weight[place], probability[place] = amount.sum(0), 1 - share[-1].exp()
+        labels, count = ndimage.label(weight.numpy() > 0, np.ones((3, 3, 3)))
+        means = [np.average(probability[labels == n], weights=weight[labels == n]) for n in range(1, count + 1)]
+        network.body.least = float(np.median(means))
+        counted, undetermined = network.maps(x)[0].sum(0).numpy(), float(network.undetermined(x).sum())
+        for n, mean in enumerate(means, 1):
+            assert set(counted[labels == n] > 0) == {mean > network.body.least}
+        assert min(counted.sum(), undetermined) > 0
+        unit = float(network.body._agatston_of_unit())
+        assert counted.sum() + undetermined == pytest.approx(unit * float(weight.sum()), rel=1e-4)
+        share = counted.sum() / (counted.sum() + undetermined)
+        assert float(network.certainty(x)) == pytest.approx(share, rel=1e-4)
 
 
 def calcium_at(*places, amount=0.5, artery=1):

@@ -74,7 +74,7 @@ def candidates(features: dict[str, float]) -> dict[str, float]:
 def test_heart_without_calcium_has_no_candidates():
     features = radiomics.radiomic_features(*make_scan(), COARSE)
     assert not any(candidates(features).values())
-    assert not radiomics.pseudo_label(features)
+    assert not radiomics.calcium_by_threshold(features)
     assert np.isfinite(list(features.values())).all()
     volume = (
         4 / 3 * math.pi * 0.7**1.5 * np.prod([(n - 1) * mm / 2 for n, mm in zip(SHAPE[::-1], SPACING, strict=True)])
@@ -96,7 +96,7 @@ def test_plaque_is_scored_and_placed():
         ("superior", "posterior", "left"), (10.5, 19.5, 32), (11.5, 31.5, 31.5), radii, strict=True
     ):
         assert features[f"candidate_place_{axis}"] == pytest.approx((centre - middle) / radius, abs=0.02)
-    assert radiomics.pseudo_label(features)
+    assert radiomics.calcium_by_threshold(features)
 
 
 def test_enhanced_blood_is_no_candidate():
@@ -116,7 +116,7 @@ def test_enhanced_blood_is_no_candidate():
 
 
 NAMES = (
-    radiomics.PSEUDO_FEATURE,
+    radiomics.THRESHOLD_FEATURE,
     "candidate_highest_hu",
     "heart_volume_ml",
     *(f"candidate_stat_{n}" for n in ("mean", "max", "p10", "p90", "min", "rms")),
@@ -143,7 +143,7 @@ def test_estimate_adds_up():
     scan, region = make_scan([PLAQUE])
     estimate, warnings = radiomics.radiomics_estimate(scan, region, model())
     first = 2 * (math.log1p(AGATSTON) - 1) / 2
-    assert estimate.record.contributions[radiomics.PSEUDO_FEATURE] == pytest.approx(first, rel=1e-5)
+    assert estimate.record.contributions[radiomics.THRESHOLD_FEATURE] == pytest.approx(first, rel=1e-5)
     sizes = [abs(share) for share in estimate.record.contributions.values()]
     assert sizes == sorted(sizes, reverse=True)
     assert len(sizes) == radiomics.MAX_CONTRIBUTIONS < len(NAMES)

@@ -42,7 +42,7 @@ from CACScoringLib.networks.radiomics import FAR_SD, RadiomicsNet
 from CACScoringLib.networks.territories import TerritoryNet
 from CACScoringLib.statistics.patient_folds import parts_by_patient
 from CACScoringLib.whole_scan import radiomic_texture, radiomics
-from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE, pseudo_label
+from CACScoringLib.whole_scan.radiomics import THRESHOLD_FEATURE, calcium_by_threshold
 
 from ...data.scan_table import TableScan
 from ..sources import load, prepare
@@ -70,10 +70,11 @@ def features_in(table: pd.DataFrame, name: str) -> list[str]:
     return [feature for feature in table if feature.startswith(FEATURE_SETS[name])]
 
 
-def labels_of(table: pd.DataFrame, pseudo: bool) -> np.ndarray:
-    """Return the true labels of scans, or their pseudo-labels (`radiomics.pseudo_label`), bool [n]."""
-    pseudo_labels = [pseudo_label({PSEUDO_FEATURE: value}) for value in table[PSEUDO_FEATURE]]
-    return np.array(pseudo_labels if pseudo else table.calcium, bool)
+def labels_of(table: pd.DataFrame, by_threshold: bool) -> np.ndarray:
+    """Return the true classes of scans, or those at 130 HU (`radiomics.calcium_by_threshold`), bool [n]."""
+    if not by_threshold:
+        return np.array(table.calcium, bool)
+    return np.array([calcium_by_threshold({THRESHOLD_FEATURE: value}) for value in table[THRESHOLD_FEATURE]], bool)
 
 
 def with_contrast(

@@ -28,7 +28,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel
 from CACScoringLib.networks.configs import RadiomicsConfig
 from CACScoringLib.statistics.roc import area_under_curve
-from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
+from CACScoringLib.whole_scan.radiomics import THRESHOLD_FEATURE
 
 from ...data.scan_table import TOTAL, TableScan, read_cts
 from ...evaluation.experiment import HELD_OUT, Fit, FittedModel, Predict, TrainingBudget, predicted_rows
@@ -66,19 +66,19 @@ class RadiomicsConfiguration:
         features: Set of SETS.
         classifier: Classifier of CLASSIFIERS.
         contrast: True to train on contrast-enhanced scans too.
-        pseudo: True to train on pseudo-labels; all models are evaluated on the truth.
+        by_threshold: True to train on the classes at 130 HU; all models are evaluated on the truth.
     """
 
     features: str = "both"
     classifier: str = "logistic"
     contrast: bool = False
-    pseudo: bool = False
+    by_threshold: bool = False
 
     @property
     def title(self) -> str:
         title = f"{SETS[self.features]}, {fitting.CLASSIFIERS[self.classifier].lower()}"
         title += ", with contrast-enhanced scans" if self.contrast else ""
-        return title + (", from pseudo-labels" if self.pseudo else "")
+        return title + (", from classes at 130 HU" if self.by_threshold else "")
 
     def fit_settings(self, budget: TrainingBudget) -> RadiomicsFitSettings:
         """Return the settings of a fit."""
@@ -89,7 +89,7 @@ CONFIGURATIONS = {
     **{f"{name}-{kind}": RadiomicsConfiguration(name, kind) for name in SETS for kind in fitting.CLASSIFIERS},
     **{f"both-{kind}-contrast": RadiomicsConfiguration("both", kind, contrast=True) for kind in fitting.CLASSIFIERS},
     **{
-        f"{name}-{kind}-pseudo": RadiomicsConfiguration(name, kind, pseudo=True)
+        f"{name}-{kind}-threshold": RadiomicsConfiguration(name, kind, by_threshold=True)
         for name in ("both", "heart", "encoder")
         for kind in ("logistic", "boosting")
     },
@@ -109,7 +109,7 @@ class RadiomicsStudySettings(WholeScanStudySettings):
     encoder: fitting.EncoderSettings = field(default_factory=fitting.EncoderSettings)
 
 
-LABELS = ("truth", "pseudo")
+LABELS = ("truth", "threshold")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class RadiomicsTraining:
     Attributes:
         sources: Tables for the test, and cache.
         contrast_data: Table of contrast-enhanced scans to train on as well.
-        labels: True scores, or pseudo-labels from 130 HU alone.
+        labels: Classes to learn: calcium by the true scores, or by the threshold of 130 HU alone.
         features: Features of the heart, of dense candidates in it, or both.
         sensitivity: Least sensitivity on unseen training patients of the limit; 0 for the best mean of sensitivity and
             specificity.
@@ -185,8 +185,8 @@ class RadiomicsStudy(WholeScanStudy):
 
     @classmethod
     def settings_of_fit(cls, settings: RadiomicsTraining) -> RadiomicsFitSettings:
-        is_pseudo, has_contrast = settings.labels == "pseudo", settings.contrast_data is not None
-        configuration = RadiomicsConfiguration(settings.features, contrast=has_contrast, pseudo=is_pseudo)
+        by_threshold, has_contrast = settings.labels == "threshold", settings.contrast_data is not None
+        configuration = RadiomicsConfiguration(settings.features, contrast=has_contrast, by_threshold=by_threshold)
         return RadiomicsFitSettings(configuration, settings.seed, settings.sensitivity or None)
 
     @classmethod
@@ -230,7 +230,8 @@ class RadiomicsStudy(WholeScanStudy):
         began, config = time.perf_counter(), settings.configuration
         training = self._training(config, fold)
         names = fitting.features_in(training, config.features)
-        data = (training[names].to_numpy(), fitting.labels_of(training, config.pseudo), training.patient.to_numpy())
+        labels = fitting.labels_of(training, config.by_threshold)
+        data = (training[names].to_numpy(), labels, training.patient.to_numpy())
         model = fitting.fit_classifier(config.classifier, *data, settings.seed, settings.sensitivity)
 
         def predict(rows: np.ndarray) -> np.ndarray:
@@ -271,9 +272,9 @@ class RadiomicsStudy(WholeScanStudy):
 
     def comparators(self) -> Mapping[str, Fit]:
         table = self.features
-        rule = np.stack([table[PSEUDO_FEATURE], fitting.labels_of(table, pseudo=True)], 1)
+        rule = np.stack([table[THRESHOLD_FEATURE], fitting.labels_of(table, by_threshold=True)], 1)
         return {
-            "130 HU in the heart (the pseudo-label)": lambda rows: lambda cases: rule[cases],
+            "130 HU in the heart": lambda rows: lambda cases: rule[cases],
             "Always calcium": lambda rows: lambda cases: np.ones((len(cases), 2)),
             self.reference: self.factors_alone,
         }
@@ -298,7 +299,7 @@ class RadiomicsStudy(WholeScanStudy):
             "test": len(self.cohort.held_out),
         }
         facts = {
-            **{"labels": LABELS[config.pseudo], "features": config.features, **fit.settings},
+            **{"labels": LABELS[config.by_threshold], "features": config.features, **fit.settings},
             **{"features_tried": fit.inputs, "features_kept": len(of_network.features)},
         }
 

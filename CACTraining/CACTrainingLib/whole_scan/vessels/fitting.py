@@ -204,33 +204,31 @@ def fit_vessels(
     training_error, validation_error = map(error, volumes)
     totals, certainties = predictions_of(network, files, validation).sum(1), certainties_of(network, files, validation)
     calcified = np.array([bool(targets[name].any()) for name in validation])
-    limit = least_certainty(totals, certainties, calcified)
+    limit = least_certainty(totals, certainties, calcified, HALF if settings.config.territories else 0.0)
     return VesselFit(network, largest, training_error, validation_error, outcome, limit)
 
 
 FALSE_SHARE = 0.04
 """Share of patients without coronary calcium, at most, for whom a score is stated."""
 
-UNDETERMINED_SHARE = 0.15
-"""Share of scores, at least, that are undetermined."""
+HALF = 0.5
+"""Least certainty of a score by territories in any case: what is undetermined may not exceed what counts."""
 
 
-def least_certainty(totals: np.ndarray, certainties: np.ndarray, calcified: np.ndarray) -> float:
-    """Return the least certainty of a score: UNDETERMINED_SHARE of scores have less, and at most FALSE_SHARE of scans
-    without calcium have as much.
+def least_certainty(totals: np.ndarray, certainties: np.ndarray, calcified: np.ndarray, floor: float) -> float:
+    """Return the least certainty of a score: the floor, or more, so that at most FALSE_SHARE of scans without calcium
+    have a score.
 
     Args:
         totals: Predicted totals of validation scans [n].
         certainties: Their certainties [n].
         calcified: True with coronary calcium, bool [n].
+        floor: Least certainty in any case.
     """
     scored = totals >= NONE_BELOW
-    if not scored.any():
-        return 0.0
-    least = float(np.quantile(certainties[scored], UNDETERMINED_SHARE))
     false = np.sort(certainties[~calcified & scored])[::-1]
     allowed = math.floor(FALSE_SHARE * np.count_nonzero(~calcified))
-    return max(least, float(np.nextafter(false[allowed], 2))) if len(false) > allowed else least
+    return max(floor, float(np.nextafter(false[allowed], 2))) if len(false) > allowed else floor
 
 
 def _scale(network: VesselNet, volumes: Volumes, targets: Mapping[str, np.ndarray]) -> None:

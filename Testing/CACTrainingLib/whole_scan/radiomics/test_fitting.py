@@ -14,7 +14,7 @@ from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import load_model, read_card
 from CACScoringLib.networks.configs import RadiomicsConfig
-from CACScoringLib.whole_scan.radiomics import PSEUDO_FEATURE
+from CACScoringLib.whole_scan.radiomics import THRESHOLD_FEATURE
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.data.scan_table import held_out, read_cts
 from CACTrainingLib.whole_scan.radiomics import fitting
@@ -165,7 +165,7 @@ def test_what_cannot_be_learned_from_is_told():
         fit_classifier("logistic", np.full((N, 2), np.nan), labels, patients, 0)
 
 
-NAMES = ("heart_a", HEART_ML, PSEUDO_FEATURE, "candidate_d")
+NAMES = ("heart_a", HEART_ML, THRESHOLD_FEATURE, "candidate_d")
 PATIENTS = 80
 
 

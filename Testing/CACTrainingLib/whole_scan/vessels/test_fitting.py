@@ -77,24 +77,14 @@ def test_shown_amounts_become_scores(tmp_path):
     )
 
 
-def test_least_certainty_leaves_few_scores_without_calcium():
+@pytest.mark.parametrize(("certainty", "expected"), [(0.6, 0.6), (0.3, 0.5)])
+def test_least_certainty_leaves_few_scores_without_calcium(certainty, expected):
     totals, calcified = np.array([0.1] * 20 + [3.0, 9.0] + [100.0] * 20 + [2.0]), np.arange(43) % 43 == 42
-    certainties = np.concatenate([np.full(20, 0.9), [0.8, 0.6], np.full(20, 0.5), [0.95]])
-    limit = least_certainty(totals, certainties, calcified)
+    certainties = np.concatenate([np.full(20, 0.9), [0.8, certainty], np.full(20, 0.1), [0.95]])
+    limit = least_certainty(totals, certainties, calcified, 0.5)
     assert ((certainties >= limit) & (totals >= 0.5) & ~calcified).sum() == 1
-    assert limit == pytest.approx(0.6)
-    assert least_certainty(0 * totals, certainties, calcified) == 0
-
-
-@pytest.mark.parametrize("has_false", [False, True])
-def test_a_share_of_the_scores_is_undetermined(has_false):
-    certainties = np.linspace(0.4, 0.99, 60)
-    totals, calcified = np.repeat([0.0, 80.0], 30), np.arange(60) >= 30
-    totals[0] = 5.0 * has_false
-    limit = least_certainty(totals, certainties, calcified)
-    undetermined = (totals >= 0.5) & (certainties < limit)
-    assert undetermined.sum() == 5
-    assert undetermined[0] == has_false
+    assert limit == pytest.approx(expected)
+    assert least_certainty(0 * totals, certainties, calcified, 0.5) == 0.5
 
 
 TRUTH_CONFIG = VesselNetConfig(kind="voxel-sum", slices=10, size=32, field="heart", field_mm=32.0, slice_mm=2.0)
