@@ -17,7 +17,7 @@ from CACScoringLib.statistics.roc import area_under_curve
 
 from ..evaluation.figures import panels_of_values
 from ..evaluation.measures import COLUMNS, Measure, long_table, mean_value, rates, value_row
-from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
+from ..evaluation.parts import METHODS, PUBLISHED, Cell, Section, TablePart, count, heading
 from .records import HEART_MEASURES, MG, ComparedScan, lesion_table
 from .sample import TEXTS, VESSELS, WITH_AGATSTON, Sample, score_table
 
@@ -105,11 +105,12 @@ def _map_lesions(sample: Sample) -> pd.DataFrame:
 def _artery_table(sample: Sample, records: Sequence[ComparedScan]) -> TablePart:
     arteries = score_table(records, vessels=VESSELS)
     groups = {"All": arteries, **{vessel: arteries[arteries.item == vessel] for vessel in VESSELS}}
-    columns, rows = ("Method", *RATES), list[tuple[Cell, ...]]()
+    published = TEXTS.parts["detection_arteries"].published
+    columns, rows = ("Method", *RATES, f"{PUBLISHED}: {RATES[0]}"), list[tuple[Cell, ...]]()
     for method in (m for m in WITH_AGATSTON if m in set(arteries.method)):
         rows.append(heading(METHODS[method], columns))
         rows += [
-            (f"  {title}", *(sample.estimate(rate, method) for rate in rates_of(group)))
+            (f"  {title}", *(sample.estimate(rate, method) for rate in rates_of(group)), published[title].get(method))
             for title, group in groups.items()
         ]
     return TEXTS.table("detection_arteries", columns, rows)

@@ -58,6 +58,7 @@ def test_calcium_in_the_wrong_artery_is_missed_and_false():
     assert rows["LCX"]["False positives"].value == 0.5
     assert (rows["All"]["Sensitivity"].value, rows["All"]["Sensitivity"].n) == (0.5, 2)
     assert (rows["All"]["False positives"].value, rows["All"]["False positives"].n) == (0.25, 4)
+    assert (rows["RCA"]["Published: Sensitivity"], rows["LCX"]["Published: Sensitivity"]) == (0.57, 0.67)
 
 
 def test_left_main_counts_with_the_descending():

@@ -40,6 +40,13 @@ def test_relative_difference_of_known_pairs():
     assert row[f"Published: {reproducibility.POSITIVE_IN_BOTH}"] == "0.47 / 0.44"
 
 
+def test_published_differences_stand_beside_those_of_each_artery(cohort_tables):
+    row = cells(cohort_tables["artery_differences"], MAP)
+    published = {title: value for title, value in row.items() if title.startswith("Published")}
+    assert len(published) == 6
+    assert published["Published: RCA, both"] == 0.35
+
+
 def test_limits_of_known_differences():
     level = np.linspace(1, 50, 30)
     size = 1 + 0.2 * level
