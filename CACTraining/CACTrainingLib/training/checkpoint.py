@@ -77,7 +77,7 @@ class CheckpointedTraining:
     def average(self) -> None:
         """Move the averaged weights towards the present ones."""
         present = self.task.modules[self.task.exported].state_dict()
-        step = self.state.step
+        step = max(0, self.state.step - self.task.began)
         decay = min(self.settings.average, (step + 1) / (step + 10)) if self.settings.average else 0.0
         with torch.no_grad():
             for name, tensor in self.averaged.state_dict().items():

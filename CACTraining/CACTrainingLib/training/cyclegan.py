@@ -217,6 +217,7 @@ class CycleTask(Task[CycleTraining]):
         adversarial = bool(self.settings.adversarial_weight)
         calcium, healthy = (batch["x"][kind] for kind in (batch["visible"], ~batch["visible"]))
         if self.waits or (adversarial and number < self.settings.warmup_steps):
+            self.began = number + 1
             pairs = {"with_calcium": (calcium, healthy), "without_calcium": (healthy, calcium)}
             images = {name: (real[:, :1], fake[:, :1]) for name, (real, fake) in pairs.items()}
             return {"warmup": self._teach_discriminators(images, fabric, noise, self.waits)}
@@ -384,10 +385,11 @@ class CycleTask(Task[CycleTraining]):
         return None if self.waits else decomposition_picture(network, self.config, self.validation, self.pictures)
 
     def state(self) -> dict[str, object]:
-        return {"pools": self.pools, "waits": self.waits, "unmet": self.unmet}
+        return {"pools": self.pools, "waits": self.waits, "unmet": self.unmet, "began": self.began}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.pools, self.waits, self.unmet = state["pools"], state["waits"], state["unmet"]
+        self.began = state["began"]
 
 
 def new_generator(config: GeneratorConfig, first_bias: float) -> nn.Module:

@@ -34,6 +34,7 @@ class Task(Generic[Settings]):
         better: Name of the validation metric to maximise.
         modules: Networks by name.
         optimizers: Optimizers by name.
+        began: Steps done before the exported network began to learn.
         batch_number: Number of the batch to make, counted from 0; set by the loop.
     """
 
@@ -42,6 +43,7 @@ class Task(Generic[Settings]):
     better: str
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
+    began = 0
     batch_number = 0
 
     def batch(self, generator: np.random.Generator) -> dict[str, torch.Tensor]:

@@ -89,6 +89,16 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
+def test_the_average_leaves_out_weights_from_before_the_network_learned(tmp_path):
+    """Else the map of a generator that waited is for long one of random weights."""
+    closeness = []
+    for began in (0, 58):
+        task = Line(replace(LOOP, average=0.99))
+        task.began = began
+        closeness.append(run(task, tmp_path / str(began)).metrics["closeness"])
+    assert closeness[1] > closeness[0]
+
+
 def test_a_line_is_learned_and_the_course_written(tmp_path):
     messages = []
     progress = Progress()
