@@ -1,0 +1,171 @@
+"""Write the table of two scans of digital patients (docs/results/pairs.csv) from studies.
+
+    python Testing/Benchmarks/pairs_table.py CSV COHORT=OUTPUT [COHORT=OUTPUT ...]
+
+COHORT is a folder of `cac phantom --pairs`, OUTPUT the folder in which `cac evaluate reproducibility` scored it; scans
+without a result are scored there. The ideal reader knows every lesion and scores it at 130 HU; the true score is that
+of a still scan without noise.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from CACScoringLib.record.score_record import ScoreRecord, read_result
+from CACScoringLib.statistics.agreement import kappa
+from CACScoringLib.statistics.bootstrap import Estimate
+from CACTrainingLib.evaluation.jobs import JobSettings
+from CACTrainingLib.evaluation.measures import Measure, mean_value, of_classes, value_over_truth
+from CACTrainingLib.truth import evaluation, reproducibility
+from CACTrainingLib.truth.detection import rates_of
+from CACTrainingLib.truth.records import AGATSTON, ComparedScan
+from CACTrainingLib.truth.sample import VESSELS, Sample, score_table
+
+SEED = 0
+COLUMNS = {"automatic": "automatic", "map": "map", "reader": "ideal reader"}
+"""Columns of the table by the methods of a study."""
+STORED = {"automatic": "threshold", "map": "decomposition"}
+"""Methods of a result by those of a study."""
+FOUND_FROM = 10.0
+"""The reader's score from which a zero is a miss."""
+
+
+def main() -> None:
+    """Write the table that the arguments name."""
+    file, *studies = sys.argv[1:]
+    records: list[ComparedScan] = []
+    results: list[ScoreRecord] = []
+    data, gated = [], set[str]()
+    for study in studies:
+        cohort, output = map(Path, study.split("=", 1))
+        settings = evaluation.EvaluationSettings(("reproducibility",), output, cohort, workers=1)
+        _, scored, _ = evaluation._scored(settings, JobSettings(1, "cpu"))
+        records += scored
+        results += [read_result(output / "scans" / record.folder) for record in scored]
+        about = json.loads((cohort / "cohort.json").read_text(encoding="utf-8"))["settings"]
+        data.append(f"{len(scored) // 2} patients from {about['first_number']}, {about['protocol']}")
+        gated |= {record.name for record in scored if about["protocol"].startswith("cardiac")}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    same = {
+        "command": "cac evaluate reproducibility; Testing/Benchmarks/pairs_table.py",
+        "settings": "; ".join(data) + "; enriched, diverse, surroundings; two scans each",
+        "seed": SEED,
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.strip(),
+    }
+    empty = dict.fromkeys(COLUMNS.values(), "")
+    rows = [{"quantity": title, **empty, **row, **same} for title, row in _rows(records, results, gated)]
+    with Path(file).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _rows(
+    records: Sequence[ComparedScan], results: Sequence[ScoreRecord], gated: Collection[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Titles and cells of the table's rows. gated: Names of the scans that are gated."""
+    sample = Sample(records, np.random.default_rng(SEED))
+
+    def measured(measure: Measure, methods: Sequence[str] = tuple(COLUMNS)) -> dict[str, str]:
+        cells = ((method, sample.estimate(measure, method)) for method in methods)
+        return {COLUMNS[method]: _stated(cell) for method, cell in cells if cell is not None}
+
+    scores = _against_reader(records)
+    weighted = of_classes(partial(kappa, classes=len(reproducibility.CLASSES)), reproducibility.category)
+    is_gated = scores.scan.isin(gated)
+    for title, part in (("", scores), ("… gated", scores[is_gated]), ("… not gated", scores[~is_gated])):
+        yield (
+            title or "κ of categories with the ideal reader",
+            measured(Measure("", weighted, part), ["automatic", "map"]),
+        )
+    yield "sum of scores over the ideal reader's", measured(Measure("", value_over_truth, scores), ["automatic", "map"])
+    empty = scores[scores.truth == 0]
+    yield (
+        f"above 0 where the ideal reader sees none ({empty.scan.nunique()} scans)",
+        {COLUMNS[m]: f"{(empty[empty.method == m].value >= 1).sum()}" for m in ("automatic", "map")},
+    )
+    full = scores[scores.truth >= FOUND_FROM]
+    yield (
+        f"score 0 where the ideal reader has {FOUND_FROM:.0f} or more ({full.scan.nunique()} scans)",
+        {COLUMNS[m]: f"{(full[full.method == m].value < 1).sum()}" for m in ("automatic", "map")},
+    )
+    for in_both, where in ((False, "either"), (True, "both")):
+        measure = reproducibility.relative_difference(sample, in_both)
+        pairs = "; ".join(str(len(measure.rows_of(method))) for method in COLUMNS)
+        yield f"relative difference of two scans, mass, positive in {where} ({pairs} pairs)", measured(measure)
+    for vessel, parts in VESSELS.items():
+        measure = reproducibility.relative_difference(sample, True, {vessel: parts})
+        pairs = "; ".join(str(len(measure.rows_of(method))) for method in COLUMNS)
+        yield f"… {vessel}, positive in both ({pairs} pairs)", measured(measure)
+    for quantity in ("mass", AGATSTON):
+        name = "score" if quantity == AGATSTON else quantity
+        yield (
+            f"ICC of two scans, {name} ({len(sample.pairs)} pairs)",
+            measured(reproducibility.icc_of_pairs(sample, quantity)),
+        )
+    yield (
+        f"κ of categories of two scans ({len(sample.pairs)} pairs)",
+        measured(reproducibility.category_measures(sample)[0]),
+    )
+    arteries = score_table(records, vessels=VESSELS)
+    for vessel, rows in {"all arteries": arteries, **dict(list(arteries.groupby("item")))}.items():
+        measure = rates_of(rows)[0]
+        count = len(measure.rows_of("map"))
+        yield f"sensitivity, visible calcium, {vessel} ({count})", measured(measure)
+    for method, truth in (("automatic", "reader"), ("map", "total")):
+        yield from _intervals(sample, records, results, method, truth)
+
+
+def _against_reader(records: Sequence[ComparedScan]) -> pd.DataFrame:
+    """Scores of automatic methods and map with the ideal reader's as the truth, as of `score_table`."""
+    table = score_table(records, AGATSTON)
+    reader = table[table.method == "reader"].set_index("scan").value
+    return table[table.method.isin(STORED)].assign(truth=lambda rows: rows.scan.map(reader))
+
+
+def _intervals(
+    sample: Sample, records: Sequence[ComparedScan], results: Sequence[ScoreRecord], method: str, truth: str
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Rows of the 90 % intervals of a method. truth: "reader", or "total" for the true score."""
+    table, of = score_table(records, AGATSTON), "ideal reader's" if truth == "reader" else "true"
+    table = table[table.method == method].set_index("scan")
+    kept, ratios = [], []
+    for record, result in zip(records, results, strict=True):
+        interval = result.methods[STORED[method]].total.interval_90
+        known = record.measured("reader") if truth == "reader" else record.total
+        if interval is None or known is None:
+            continue
+        low, high = interval
+        kept.append((record.name, low - 0.5 <= known <= high + 0.5))
+        if known >= FOUND_FROM:
+            ratios.append((1 + high) / (1 + low))
+    rows = table.loc[[name for name, _ in kept]].reset_index().assign(value=[float(holds) for _, holds in kept])
+    coverage = sample.estimate(Measure("", mean_value, rows, proportion=True), method)
+    yield (
+        f"90 % interval holds the {of} score ({len(kept)} of {len(records)} scans)",
+        {COLUMNS[method]: _stated(coverage)},
+    )
+    width = f"{np.median(ratios):.1f}" if ratios else ""
+    yield f"1 + upper over 1 + lower end, {of} score from 10: median ({len(ratios)} scans)", {COLUMNS[method]: width}
+
+
+def _stated(estimate: Estimate) -> str:
+    """Return an estimate with its 95 % interval, as ".82 [.75, .90]"."""
+    value, low, high = (f"{number:.2f}" for number in (estimate.value, estimate.low, estimate.high))
+    return re.sub(r"\b0\.", ".", value if low == "nan" else f"{value} [{low}, {high}]")
+
+
+if __name__ == "__main__":
+    main()
