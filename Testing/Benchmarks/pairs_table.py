@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import csv
 import datetime
-import json
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.files import read_json
 from CACScoringLib.record.score_record import ScoreRecord, read_result
 from CACScoringLib.statistics.agreement import kappa
 from CACScoringLib.statistics.bootstrap import Estimate
 from CACTrainingLib.evaluation.jobs import JobSettings
 from CACTrainingLib.evaluation.measures import Measure, mean_value, of_classes, value_over_truth
+from CACTrainingLib.phantom import patient_of, reference_scores
 from CACTrainingLib.truth import evaluation, reproducibility
 from CACTrainingLib.truth.detection import rates_of
 from CACTrainingLib.truth.records import AGATSTON, ComparedScan
@@ -46,15 +47,17 @@ def main() -> None:
     file, *studies = sys.argv[1:]
     records: list[ComparedScan] = []
     results: list[ScoreRecord] = []
-    data, gated = [], set[str]()
+    data, gated, true_scores = [], set[str](), dict[str, float | None]()
     for study in studies:
         cohort, output = map(Path, study.split("=", 1))
         settings = evaluation.EvaluationSettings(("reproducibility",), output, cohort, workers=1)
         _, scored, _ = evaluation._scored(settings, JobSettings(1, "cpu"))
         records += scored
         results += [read_result(output / "scans" / record.folder) for record in scored]
-        about = json.loads((cohort / "cohort.json").read_text(encoding="utf-8"))["settings"]
+        about = read_json(cohort / "cohort.json")["settings"]
         data.append(f"{len(scored) // 2} patients from {about['first_number']}, {about['protocol']}")
+        for folder in sorted(cohort.glob("patient_*/scan_1")):
+            true_scores[folder.parent.name] = _true_score(folder)
         gated |= {record.name for record in scored if about["protocol"].startswith("cardiac")}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
     same = {
@@ -65,7 +68,7 @@ def main() -> None:
         "commit": commit.strip(),
     }
     empty = dict.fromkeys(COLUMNS.values(), "")
-    rows = [{"quantity": title, **empty, **row, **same} for title, row in _rows(records, results, gated)]
+    rows = [{"quantity": title, **empty, **row, **same} for title, row in _rows(records, results, gated, true_scores)]
     with Path(file).open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -73,9 +76,12 @@ def main() -> None:
 
 
 def _rows(
-    records: Sequence[ComparedScan], results: Sequence[ScoreRecord], gated: Collection[str]
+    records: Sequence[ComparedScan],
+    results: Sequence[ScoreRecord],
+    gated: Collection[str],
+    true_scores: Mapping[str, float | None],
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Titles and cells of the table's rows. gated: Names of the scans that are gated."""
+    """Titles and cells of the table's rows. gated: Names of the scans that are gated. true_scores: By patient."""
     sample = Sample(records, np.random.default_rng(SEED))
 
     def measured(measure: Measure, methods: Sequence[str] = tuple(COLUMNS)) -> dict[str, str]:
@@ -124,8 +130,10 @@ def _rows(
         measure = rates_of(rows)[0]
         count = len(measure.rows_of("map"))
         yield f"sensitivity, visible calcium, {vessel} ({count})", measured(measure)
-    for method, truth in (("automatic", "reader"), ("map", "total")):
-        yield from _intervals(sample, records, results, method, truth)
+    read = [record.measured("reader") for record in records]
+    yield from _intervals(sample, records, results, "automatic", "ideal reader's", read)
+    true = [true_scores[record.name.split("/")[0]] for record in records]
+    yield from _intervals(sample, records, results, "map", "true", true)
 
 
 def _against_reader(records: Sequence[ComparedScan]) -> pd.DataFrame:
@@ -135,21 +143,31 @@ def _against_reader(records: Sequence[ComparedScan]) -> pd.DataFrame:
     return table[table.method.isin(STORED)].assign(truth=lambda rows: rows.scan.map(reader))
 
 
+def _true_score(folder: Path) -> float | None:
+    """Total Agatston score of a still scan without noise of a digital patient; None if it cannot be drawn again."""
+    patient = patient_of(read_json(folder / "truth.json"))
+    return None if patient is None else sum(score.agatston for score in reference_scores(patient).values())
+
+
 def _intervals(
-    sample: Sample, records: Sequence[ComparedScan], results: Sequence[ScoreRecord], method: str, truth: str
+    sample: Sample,
+    records: Sequence[ComparedScan],
+    results: Sequence[ScoreRecord],
+    method: str,
+    of: str,
+    known: Sequence[float | None],
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows of the 90 % intervals of a method. truth: "reader", or "total" for the true score."""
-    table, of = score_table(records, AGATSTON), "ideal reader's" if truth == "reader" else "true"
+    """Rows of the 90 % intervals of a method. of: Title of the scores that they should hold. known: These."""
+    table = score_table(records, AGATSTON)
     table = table[table.method == method].set_index("scan")
     kept, ratios = [], []
-    for record, result in zip(records, results, strict=True):
+    for record, result, score in zip(records, results, known, strict=True):
         interval = result.methods[STORED[method]].total.interval_90
-        known = record.measured("reader") if truth == "reader" else record.total
-        if interval is None or known is None:
+        if interval is None or score is None:
             continue
         low, high = interval
-        kept.append((record.name, low - 0.5 <= known <= high + 0.5))
-        if known >= FOUND_FROM:
+        kept.append((record.name, low - 0.5 <= score <= high + 0.5))
+        if score >= FOUND_FROM:
             ratios.append((1 + high) / (1 + low))
     rows = table.loc[[name for name, _ in kept]].reset_index().assign(value=[float(holds) for _, holds in kept])
     coverage = sample.estimate(Measure("", mean_value, rows, proportion=True), method)
