@@ -99,7 +99,7 @@ def _rows(
     yield "sum of scores over the ideal reader's", measured(Measure("", value_over_truth, scores), ["automatic", "map"])
     empty = scores[scores.truth == 0]
     yield (
-        f"above 0 where the ideal reader sees none ({empty.scan.nunique()} scans)",
+        f"score 1 or more where the ideal reader sees none ({empty.scan.nunique()} scans)",
         {COLUMNS[m]: f"{(empty[empty.method == m].value >= 1).sum()}" for m in ("automatic", "map")},
     )
     full = scores[scores.truth >= FOUND_FROM]
