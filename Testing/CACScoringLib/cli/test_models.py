@@ -39,7 +39,7 @@ def test_every_model_that_comes_with_cac_finds_calcium_in_the_sample(installed, 
     models = load_models(chosen_models(choice))
     result = score_scan(read_ct(sample_file()), networks=models.networks)
     clinical, calcium_map = result.methods["threshold"], result.methods["decomposition"]
-    assert clinical.total.agatston == pytest.approx(195.84, rel=0.02), "only the calibration on its card decides what counts"
+    assert clinical.total.agatston == pytest.approx(195.84, rel=0.02), "its card calibrates what counts"
     assert clinical.has_intervals
     assert calcium_map.total.clinical_agatston > 50
     assert calcium_map.has_intervals
