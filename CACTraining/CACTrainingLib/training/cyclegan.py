@@ -361,6 +361,11 @@ class CycleTask(Task[CycleTraining]):
 
     def obstacle(self, step: int, is_over: bool) -> DataError | None:
         settings = self.settings
+        if is_over and self.check is not None and not self.waits and self.began >= step:
+            return DataError(
+                f"The discriminators see calcium only after all {step} steps, so the generators have not begun. "
+                f"Start anew with more steps or minutes ({OUTPUT})."
+            )
         # The first validation at or after every so many steps.
         is_due = step % max(1, settings.warmup_steps) < settings.loop.validate_every
         if not self.waits or not (is_over or is_due):

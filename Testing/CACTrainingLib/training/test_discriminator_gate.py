@@ -118,6 +118,15 @@ def test_generators_do_not_begin_against_blind_discriminators(parts, tmp_path):
 
 
 @pytest.mark.long
+def test_a_training_whose_last_validation_lets_generators_begin_has_no_map(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(cyclegan, "unmet", lambda metrics: [])
+    loop = replace(SETTINGS.loop, steps=2)
+    for resume in (False, True):
+        with pytest.raises(DataError, match=r"only after all 2 steps.*more steps"):
+            train(CycleTask(replace(SETTINGS, loop=loop), *parts), loop, tmp_path, Progress(), "cpu", resume=resume)
+
+
+@pytest.mark.long
 def test_generators_begin_once_discriminators_see_calcium(cohort, cache, tmp_path, monkeypatch):
     """The state is kept in the checkpoint, and the model is evaluated as published."""
     options = RunOptions((cohort,), tmp_path / "map", preset="compact-discriminators-first", device="cpu")
