@@ -216,7 +216,7 @@ class CycleTask(Task[CycleTraining]):
         noise = torch.Generator(fabric.device).manual_seed(int(seed))
         adversarial = bool(self.settings.adversarial_weight)
         calcium, healthy = (batch["x"][kind] for kind in (batch["visible"], ~batch["visible"]))
-        if self.waits or (adversarial and number < self.settings.warmup_steps):
+        if self.waits or (adversarial and self.check is None and number < self.settings.warmup_steps):
             self.began = number + 1
             pairs = {"with_calcium": (calcium, healthy), "without_calcium": (healthy, calcium)}
             images = {name: (real[:, :1], fake[:, :1]) for name, (real, fake) in pairs.items()}
