@@ -105,7 +105,7 @@ def read_header(path: Path) -> sitk.ImageFileReader:
     with _translate_itk_errors(path):
         check_is_file(path)
         if not path.is_file():
-            raise UnreadableError(f"{path} does not exist. Give a NIfTI, NRRD or MHA file.")
+            raise UnreadableError(f"{path} does not exist. Check its name.")
         if _PAIR.search(path.name):
             raise UnreadableError(
                 f"{path.name} is one file of a pair (.hdr and .img). {_conversion(path)} A pair in Analyze format does "

@@ -216,7 +216,7 @@ class CycleTask(Task[CycleTraining]):
         noise = torch.Generator(fabric.device).manual_seed(int(seed))
         adversarial = bool(self.settings.adversarial_weight)
         calcium, healthy = (batch["x"][kind] for kind in (batch["visible"], ~batch["visible"]))
-        if self.waits or (adversarial and number < self.settings.warmup_steps):
+        if self.waits or (adversarial and self.check is None and number < self.settings.warmup_steps):
             self.began = number + 1
             pairs = {"with_calcium": (calcium, healthy), "without_calcium": (healthy, calcium)}
             images = {name: (real[:, :1], fake[:, :1]) for name, (real, fake) in pairs.items()}
@@ -361,6 +361,11 @@ class CycleTask(Task[CycleTraining]):
 
     def obstacle(self, step: int, is_over: bool) -> DataError | None:
         settings = self.settings
+        if is_over and self.check is not None and not self.waits and self.began >= step:
+            return DataError(
+                f"The discriminators see calcium only after all {step} steps, so the generators have not begun. "
+                f"Start anew with more steps or minutes ({OUTPUT})."
+            )
         # The first validation at or after every so many steps.
         is_due = step % max(1, settings.warmup_steps) < settings.loop.validate_every
         if not self.waits or not (is_over or is_due):

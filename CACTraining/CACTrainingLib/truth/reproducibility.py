@@ -237,6 +237,11 @@ def repeatability_of(records: Sequence[ComparedScan]) -> dict[str, object]:
     out_of_range = {r.patient for r in records if "beyond-calibration" in r.facts.warnings}
     scored = [record for record in records if record.refused is None and record.patient not in out_of_range]
     setups = {str((r.facts.models, r.facts.decomposition_settings, r.facts.candidate_evidence)): r for r in scored}
+    if not scored:
+        raise CTError(
+            "There is no repeatability coefficient: every patient has a scan that was refused or is out of the "
+            "calibration range. study.html lists the scans; scan patients within the range."
+        )
     if len(setups) != 1:
         raise CTError(
             f"The scans were scored with {len(setups)} sets of models and settings; a repeatability coefficient "

@@ -118,6 +118,23 @@ def test_generators_do_not_begin_against_blind_discriminators(parts, tmp_path):
 
 
 @pytest.mark.long
+def test_a_training_whose_last_validation_lets_generators_begin_has_no_map(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(cyclegan, "unmet", lambda metrics: [])
+    loop = replace(SETTINGS.loop, steps=2)
+    for resume in (False, True):
+        with pytest.raises(DataError, match=r"only after all 2 steps.*more steps"):
+            train(CycleTask(replace(SETTINGS, loop=loop), *parts), loop, tmp_path, Progress(), "cpu", resume=resume)
+
+
+@pytest.mark.long
+def test_generators_begin_at_the_first_validation_that_shows_calcium(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(cyclegan, "unmet", lambda metrics: [])
+    task = CycleTask(SETTINGS, *parts)
+    train(task, replace(SETTINGS.loop, steps=4), tmp_path, Progress(), "cpu")
+    assert task.began == 2 < SETTINGS.warmup_steps
+
+
+@pytest.mark.long
 def test_generators_begin_once_discriminators_see_calcium(cohort, cache, tmp_path, monkeypatch):
     """The state is kept in the checkpoint, and the model is evaluated as published."""
     options = RunOptions((cohort,), tmp_path / "map", preset="compact-discriminators-first", device="cpu")

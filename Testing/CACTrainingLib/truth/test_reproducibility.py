@@ -192,3 +192,8 @@ def test_what_cannot_be_stored(changed, message):
 def test_limits_are_not_stored_without_the_model_that_scored(study):
     with pytest.raises(CTError, match="Name its card"):
         store_limits(study)
+
+
+def test_no_pair_in_the_calibration_range_gives_no_limit():
+    with pytest.raises(CTError, match="out of the calibration range"):
+        repeatability_of([])
