@@ -59,7 +59,7 @@ DATA = {
     "docs/training/studies.md": ("COCA",),
     "docs/training/whole-scan-models.md": ("sources.json",),
 }
-"""What a user of the page has, by the names that its commands use (`page_data.Maker`)."""
+"""Files that the commands of a page take, made before the first of them (`page_data.Maker`)."""
 
 RESUMED = (
     "./cac train decomposition --preset compact-discriminators-first "
@@ -113,14 +113,14 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 def small_scans():
     """Function in place of `make_scan`: at low resolution, and each scan once."""
-    make_scan, made = phantom.make_scan, {}
+    make_scan, scans = phantom.make_scan, {}
 
     def make(number, scan_number, settings, patient=None):
         key = number, scan_number, settings.prevalence
-        if key not in made:
+        if key not in scans:
             usual = phantom.CohortSettings(prevalence=settings.prevalence)
-            made[key] = make_scan(number, scan_number, usual, patient)
-        return made[key]
+            scans[key] = make_scan(number, scan_number, usual, patient)
+        return scans[key]
 
     def numbers(settings, patients):
         """Patients of the page on whole-scan models are tested on others."""
@@ -151,8 +151,8 @@ def small(small_scans, monkeypatch, tmp_path):
     monkeypatch.setattr("CACTrainingLib.cli.review.REVIEW_PORT", 0)
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     monkeypatch.setattr("CACTrainingLib.training.cyclegan.unmet", lambda metrics: [])
-    few = {"training": [39], "validation": [22], "test": [39]}
-    monkeypatch.setattr(SuperResolutionTraining, "numbers", lambda self: few)
+    patients = {"training": [39], "validation": [22], "test": [39]}
+    monkeypatch.setattr(SuperResolutionTraining, "numbers", lambda self: patients)
     monkeypatch.setattr(cohort, "MATRIX", 72)
     monkeypatch.setattr(cohort.phantom, "scan_grid", lambda scanner, heights_mm=None: scan_grid(scanner, HEIGHTS_MM))
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
@@ -212,7 +212,7 @@ BEFORE = {
     "./cac project check": lambda patients: share_out(Project.open(Path("PROJECT"))),
     "./cac train decomposition --preset real-slices": annotate_and_share_out,
 }
-"""What a user does before commands that begin with these words."""
+"""Actions of a user that come before a command, by the words that it begins with."""
 
 
 def learn(network: str, model: Path) -> None:
@@ -241,12 +241,12 @@ def small_command(text: str) -> list[str]:
 
 
 def merged(settings: dict, changes: dict) -> dict:
-    both = {
+    merged_parts = {
         name: merged(settings[name], changes[name])
         for name in settings.keys() & changes.keys()
         if isinstance(changes[name], dict)
     }
-    return {**settings, **changes, **both}
+    return {**settings, **changes, **merged_parts}
 
 
 def is_whole(words: list[str]) -> bool:
@@ -306,7 +306,7 @@ def test_the_commands_of_a_page_run(page, patients, monkeypatch, capsys):
             learn(network, Path(words[words.index(option) + 1].removesuffix(".json")))
 
 
-def test_what_the_tables_name_is_on_a_page():
+def test_every_entry_of_the_tables_is_on_a_page():
     commands = [command.text for page in PAGES.values() for command in commands_of(page)]
     assert set(NOT_RUN) <= set(commands)
     for begin in (*BEFORE, *(f"./cac {begin}" for begin in SETTINGS)):

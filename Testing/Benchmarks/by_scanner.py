@@ -47,9 +47,9 @@ def main() -> None:
     lines = arguments.measured.read_text(encoding="utf-8").splitlines()
     scans = sorted((_read(json.loads(line)["result"]) for line in lines if line.strip()), key=lambda s: s.patient)
     if arguments.scanners:
-        _write(arguments.scanners, list(_scanner_rows(scans, _scanners(arguments.folders))))
+        write_rows(arguments.scanners, list(_scanner_rows(scans, _scanners(arguments.folders))))
     if arguments.constant:
-        _write(arguments.constant, [_constant_row(scans)])
+        write_rows(arguments.constant, [_constant_row(scans)])
 
 
 def _scanners(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -86,9 +86,9 @@ def _scanner_rows(scans: Sequence[MeasuredScan], scanners: dict[str, dict[str, A
             "scanner": group,
             "patients": len(members),
             "with calcium": int((~is_zero).sum()),
-            "score right": _stated(bootstrap.proportion(patients, is_right).estimate),
-            "same class": _stated(bootstrap.proportion(patients, truth_class == score_class).estimate),
-            "kappa": _stated(bootstrap.result(agreement, patients).estimate),
+            "score right": stated(bootstrap.proportion(patients, is_right).estimate),
+            "same class": stated(bootstrap.proportion(patients, truth_class == score_class).estimate),
+            "kappa": stated(bootstrap.result(agreement, patients).estimate),
             "above zero without calcium": f"{int(score[is_zero].astype(bool).sum())} of {int(is_zero.sum())}",
             "zero with calcium": f"{int((score[~is_zero] == 0).sum())} of {int((~is_zero).sum())}",
         }
@@ -106,18 +106,19 @@ def _constant_row(scans: Sequence[MeasuredScan]) -> dict[str, object]:
         "patients": len(scores),
         "with calcium": int(scores.any(1).sum()),
         "largest score of one artery": round(float(scores.max())),
-        "error, thousandths": _stated(error, 1),
+        "error, thousandths": stated(error, 1),
     }
 
 
-def _stated(estimate: Estimate, decimals: int = 2) -> str:
+def stated(estimate: Estimate, decimals: int = 2) -> str:
     """Return an estimate with its 95 % interval, as ".82 [.75, .90]"."""
     value, low, high = (f"{number:.{decimals}f}" for number in (estimate.value, estimate.low, estimate.high))
     text = value if low == "nan" else f"{value} [{low}, {high}]"
     return re.sub(r"\b0\.", ".", text)
 
 
-def _write(file: Path, rows: Sequence[dict[str, object]]) -> None:
+def write_rows(file: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Write rows as CSV, with the columns of the first."""
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -9,27 +9,26 @@ of a still scan without noise.
 
 from __future__ import annotations
 
-import csv
+import argparse
 import datetime
-import re
 import subprocess
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from by_scanner import stated, write_rows
 
 from CACScoringLib.core.files import read_json
+from CACScoringLib.models.choice import ModelChoice
 from CACScoringLib.record.score_record import ScoreRecord, read_result
 from CACScoringLib.statistics.agreement import kappa
-from CACScoringLib.statistics.bootstrap import Estimate
-from CACTrainingLib.evaluation.jobs import JobSettings
 from CACTrainingLib.evaluation.measures import Measure, mean_value, of_classes, value_over_truth
 from CACTrainingLib.phantom import patient_of, reference_scores
-from CACTrainingLib.truth import evaluation, reproducibility
+from CACTrainingLib.truth import reproducibility
 from CACTrainingLib.truth.detection import rates_of
+from CACTrainingLib.truth.evaluation import EvaluationSettings, evaluate
 from CACTrainingLib.truth.records import AGATSTON, ComparedScan
 from CACTrainingLib.truth.sample import VESSELS, Sample, score_table
 
@@ -44,35 +43,35 @@ FOUND_FROM = 10.0
 
 def main() -> None:
     """Write the table that the arguments name."""
-    file, *studies = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("studies", nargs="+", metavar="COHORT=OUTPUT")
+    arguments = parser.parse_args()
     records: list[ComparedScan] = []
     results: list[ScoreRecord] = []
     data, gated, true_scores = [], set[str](), dict[str, float | None]()
-    for study in studies:
+    for study in arguments.studies:
         cohort, output = map(Path, study.split("=", 1))
-        settings = evaluation.EvaluationSettings(("reproducibility",), output, cohort, workers=1)
-        _, scored, _ = evaluation._scored(settings, JobSettings(1, "cpu"))
-        records += scored
-        results += [read_result(output / "scans" / record.folder) for record in scored]
+        models = ModelChoice(device="cpu")
+        settings = EvaluationSettings(("reproducibility",), output, cohort, models=models, workers=1, seed=SEED)
+        compared = evaluate(settings).records
+        records += compared
+        results += [read_result(output / "scans" / record.folder) for record in compared]
         about = read_json(cohort / "cohort.json")["settings"]
-        data.append(f"{len(scored) // 2} patients from {about['first_number']}, {about['protocol']}")
+        data.append(f"{len(compared) // 2} patients from {about['first_number']}, {about['protocol']}")
         for folder in sorted(cohort.glob("patient_*/scan_1")):
             true_scores[folder.parent.name] = _true_score(folder)
-        gated |= {record.name for record in scored if about["protocol"].startswith("cardiac")}
+        gated |= {record.name for record in compared if about["protocol"].startswith("cardiac")}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-    same = {
+    origin = {
         "command": "cac evaluate reproducibility; Testing/Benchmarks/pairs_table.py",
         "settings": "; ".join(data) + "; enriched, diverse, surroundings; two scans each",
         "seed": SEED,
         "date": datetime.date.today().isoformat(),
         "commit": commit.strip(),
     }
-    empty = dict.fromkeys(COLUMNS.values(), "")
-    rows = [{"quantity": title, **empty, **row, **same} for title, row in _rows(records, results, gated, true_scores)]
-    with Path(file).open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    empty, rows = dict.fromkeys(COLUMNS.values(), ""), _rows(records, results, gated, true_scores)
+    write_rows(arguments.csv, [{"quantity": title, **empty, **cells, **origin} for title, cells in rows])
 
 
 def _rows(
@@ -86,7 +85,7 @@ def _rows(
 
     def measured(measure: Measure, methods: Sequence[str] = tuple(COLUMNS)) -> dict[str, str]:
         cells = ((method, sample.estimate(measure, method)) for method in methods)
-        return {COLUMNS[method]: _stated(cell) for method, cell in cells if cell is not None}
+        return {COLUMNS[method]: stated(cell) for method, cell in cells if cell is not None}
 
     scores = _against_reader(records)
     weighted = of_classes(partial(kappa, classes=len(reproducibility.CLASSES)), reproducibility.category)
@@ -155,34 +154,29 @@ def _intervals(
     results: Sequence[ScoreRecord],
     method: str,
     of: str,
-    known: Sequence[float | None],
+    truths: Sequence[float | None],
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Rows of the 90 % intervals of a method. of: Title of the scores that they should hold. known: These."""
+    """Rows of the 90 % intervals of a method. of: Title of the scores that they should hold. truths: These."""
     table = score_table(records, AGATSTON)
     table = table[table.method == method].set_index("scan")
-    kept, ratios = [], []
-    for record, result, score in zip(records, results, known, strict=True):
+    names, holds, ratios = [], [], []
+    for record, result, score in zip(records, results, truths, strict=True):
         interval = result.methods[STORED[method]].total.interval_90
         if interval is None or score is None:
             continue
         low, high = interval
-        kept.append((record.name, low - 0.5 <= score <= high + 0.5))
+        names.append(record.name)
+        holds.append(float(low - 0.5 <= score <= high + 0.5))
         if score >= FOUND_FROM:
             ratios.append((1 + high) / (1 + low))
-    rows = table.loc[[name for name, _ in kept]].reset_index().assign(value=[float(holds) for _, holds in kept])
+    rows = table.loc[names].reset_index().assign(value=holds)
     coverage = sample.estimate(Measure("", mean_value, rows, proportion=True), method)
     yield (
-        f"90 % interval holds the {of} score ({len(kept)} of {len(records)} scans)",
-        {COLUMNS[method]: _stated(coverage)},
+        f"90 % interval holds the {of} score ({len(names)} of {len(records)} scans)",
+        {COLUMNS[method]: stated(coverage)},
     )
     width = f"{np.median(ratios):.1f}" if ratios else ""
     yield f"1 + upper over 1 + lower end, {of} score from 10: median ({len(ratios)} scans)", {COLUMNS[method]: width}
-
-
-def _stated(estimate: Estimate) -> str:
-    """Return an estimate with its 95 % interval, as ".82 [.75, .90]"."""
-    value, low, high = (f"{number:.2f}" for number in (estimate.value, estimate.low, estimate.high))
-    return re.sub(r"\b0\.", ".", value if low == "nan" else f"{value} [{low}, {high}]")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import small_ct
 from dicom_files import write_series
 from reference_files import write_coca_nongated
 
@@ -30,18 +31,7 @@ def write_patients(folder: Path) -> Path:
     return folder
 
 
-HEADER = {
-    "FrameOfReferenceUID": "1.2.3.4",
-    "StudyID": "1",
-    "AccessionNumber": "A1",
-    "ReferringPhysicianName": "",
-    "PatientBirthDate": "19500101",
-    "SeriesDescription": "Chest",
-    "ConvolutionKernel": "B30f",
-    "Manufacturer": "SIEMENS",
-    "SliceThickness": 5,
-    "KVP": 120,
-}
+HEADER = {**small_ct.HEADER, "SliceThickness": 5, "KVP": 120}
 """Tags of series besides those of `write_series`."""
 
 
@@ -153,10 +143,6 @@ class Maker:
     def radiograph(self, place: Path, view: str) -> None:
         ct = scan_folder(self.patients) / "ct.nii.gz"
         assert main(["drr", str(ct), "--output", str(place), "--view", view, "--progress", "none"]) == 0
-
-    def earlier_result(self, place: Path) -> None:
-        ct = scan_folder(self.patients, scan=2) / "ct.nii.gz"
-        assert main(["score", str(ct), "--output", str(place), "--progress", "none"]) == 0
 
 
 def share_out(project: Project) -> None:

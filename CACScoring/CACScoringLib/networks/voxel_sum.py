@@ -89,7 +89,10 @@ class VoxelSum(nn.Module):
         self.agatston_per_unit = AGATSTON_PER_HU_MM3 * window * config.voxel_mm3
 
     def forward(self, x: torch.Tensor, calcium: Calcium | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return Agatston scores [B, 4] and their error against `calcium`, 0 without it."""
+        """Return Agatston scores [B, 4] and their error against `calcium`, 0 without it.
+
+        With territories each voxel counts by itself in training; later lesions count as wholes, and there is no error.
+        """
         if self.by_territory and not self.training:
             return self.maps(x).sum((2, 3, 4)), x.new_zeros(())
         cells = self._bright_cells(x)

@@ -118,7 +118,7 @@ def test_generators_do_not_begin_against_blind_discriminators(parts, tmp_path):
 
 
 @pytest.mark.long
-def test_a_training_whose_last_validation_lets_generators_begin_has_no_map(parts, tmp_path, monkeypatch):
+def test_generators_that_could_begin_at_the_last_step_make_no_map(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(cyclegan, "unmet", lambda metrics: [])
     loop = replace(SETTINGS.loop, steps=2)
     for resume in (False, True):
