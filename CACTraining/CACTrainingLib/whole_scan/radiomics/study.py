@@ -280,9 +280,10 @@ class RadiomicsStudy(WholeScanStudy):
         }
 
     def fit_factors(self, factors: np.ndarray, truth: np.ndarray) -> Predict:
-        """Fit a logistic regression, and the limit on inner folds."""
+        """Fit a logistic regression, and the limit on inner folds, fewer of few patients."""
         model = make_pipeline(StandardScaler(), LogisticRegression())
-        probabilities = cross_val_predict(model, factors, truth, method="predict_proba")[:, 1]
+        folds = min(fitting.INNER_FOLDS, np.count_nonzero(truth), np.count_nonzero(~truth))
+        probabilities = cross_val_predict(model, factors, truth, cv=folds, method="predict_proba")[:, 1]
         limit = fitting.best_limit(probabilities, truth)
         model.fit(factors, truth)
         return lambda cases: with_calls(model.predict_proba(cases)[:, 1], limit)

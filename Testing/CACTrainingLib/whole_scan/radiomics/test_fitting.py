@@ -29,6 +29,7 @@ from CACTrainingLib.whole_scan.radiomics.fitting import (
     feature_table,
     fit_classifier,
 )
+from CACTrainingLib.whole_scan.radiomics.study import RadiomicsStudy
 
 N = 60
 
@@ -163,6 +164,13 @@ def test_what_cannot_be_learned_from_is_told():
         fit_classifier("logistic", features, labels, np.where(labels, "one", patients), 0)
     with pytest.raises(CTError, match="not numbers"):
         fit_classifier("logistic", np.full((N, 2), np.nan), labels, patients, 0)
+
+
+def test_age_and_sex_of_few_patients_are_learned_too():
+    ages, calcified = np.array([[40.0], [45.0], [50.0], [70.0], [75.0], [80.0]]), np.arange(6) >= 3
+    probabilities, called = RadiomicsStudy.fit_factors(None, ages, calcified)(ages).T
+    assert probabilities[3:].min() > probabilities[:3].max()
+    assert called[5] > called[0]
 
 
 NAMES = ("heart_a", HEART_ML, THRESHOLD_FEATURE, "candidate_d")
