@@ -265,18 +265,27 @@ def run(words: list[str]) -> int:
         return end.code
 
 
+def lacks_packages(command: PageCommand) -> bool:
+    """True for commands on radiomics where the packages that they need are not installed."""
+    return "radiomics" in command.words and find_spec("mirp") is None
+
+
 def is_only_parsed(command: PageCommand) -> bool:
     """True for commands of NOT_RUN, and for those that a sentence or table names without their arguments."""
-    if "radiomics" in command.words and find_spec("mirp") is None:
-        return True
-    return command.text in NOT_RUN or (command.is_inline and not is_whole(small_command(command.text)))
+    return (
+        command.text in NOT_RUN
+        or lacks_packages(command)
+        or (command.is_inline and not is_whole(small_command(command.text)))
+    )
 
 
 def parse(command: PageCommand, monkeypatch) -> None:
     """Parse a command; of a training, also read preset and settings."""
     if command.text in NOT_RUN and command.words != ["test"]:
         cli.make_parser().parse_args(command.words)
-    if command.words[:1] == ["train"] and len(command.words) > 2:
+    if lacks_packages(command):
+        assert command.is_inline or is_whole(command.words), command.text
+    elif command.words[:1] == ["train"] and len(command.words) > 2:
         module = train._load(command.words[1])
         missing = [word for word in ("--output", "--data") if word not in command.words]
         with monkeypatch.context() as patch:
