@@ -1,7 +1,7 @@
 """Tables of the results page, and single figures, written from the stored tables beside it and from model cards.
 
 A page asks for a table (`pages`) by the file, its columns and, a line each, its rows (all if it names none). A row is
-named by its first cell, of which a number of scans in brackets at the end may be left out; by its first two as
+named by its first cell, of which a number of scans in brackets at the end may be left out; by its first two or three as
 `first / second` where rows share the first; and by `row … part` where its first cell begins with an ellipsis;
 `first / *` are all rows of that first cell, shown by their second. A name may be followed by ` = ` and the title to
 show instead.
@@ -113,12 +113,12 @@ def _rows_by_name(stored: list[Row]) -> dict[str, tuple[str, Row]]:
     names: dict[str, list[tuple[str, Row]]] = {}
     parent = ""
     for row in stored:
-        first, second, *_ = row.values()
+        first, second, third, *_ = *row.values(), ""
         parts = [parent, first] if first.startswith("…") else [first]
         parent, full = parts[0], " ".join(parts)
         short = " ".join(_COUNT.sub("", part) for part in parts)
-        with_second = f"{full} / {second}"
-        for name, shown in {short: full, full: full, with_second: with_second}.items():
+        longer = (f"{full} / {second}", f"{full} / {second} / {third}")
+        for name, shown in {short: full, full: full, **{name: name for name in longer}}.items():
             names.setdefault(name, []).append((shown, row))
     return {name: rows[0] for name, rows in names.items() if len(rows) == 1}
 
@@ -148,8 +148,10 @@ def _number(text: str) -> str:
     return re.sub(r"^(-?)0\.", r"\1.", str(rounded))
 
 
-def _rounded(value: float) -> str:
-    """Return a number of a card: whole, or with two decimals below 100."""
+def _rounded(value: float | str) -> str:
+    """Return a number of a card: whole, or with two decimals below 100; a text as it is."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:.0f}"
     return re.sub(r"^(-?)0\.", r"\1.", f"{value:.2f}")
