@@ -62,6 +62,18 @@ def test_larger_errors_of_small_scores_are_found():
         assert fitted_errors(lesions, truths, (0.1,), (1.0,)).small == small
 
 
+def test_scores_with_calcium_are_held_as_often_as_those_without():
+    """Zeros, which are always held, hide in the level of all scores that one in five of the others is not."""
+    lesions, truths = patients(250, 9, spread=0.6)
+    empty = [LesionAmounts([], [])] * 750
+    both, zeros = [*lesions, *empty], np.concatenate([truths, np.zeros(750)])
+    is_full = truths > 0
+    for by_class, expected in ((True, 0.9), (False, 0.75)):
+        errors = fitted_errors(both, zeros, (0.2,), (1.0,), (0.0,), by_class)
+        held = covered(errors, [x for x, full in zip(lesions, is_full, strict=True) if full], truths[is_full])
+        assert held >= LEVEL - 0.01 if by_class else held < expected
+
+
 def test_without_any_calcium_intervals_are_narrow():
     lesions = [LesionAmounts([], [])] * 30
     assert fitted_errors(lesions, np.zeros(30)).interval(lesions[0]) == (0.0, pytest.approx(0.0, abs=0.5))
