@@ -1,0 +1,82 @@
+"""Make the real scans with plaque from which vessel regression learns, and the table of them (OUTPUT/cohort.csv).
+
+    python Testing/Benchmarks/vessel_data.py OUTPUT CT ... [--seed 41]
+
+Each CT, as .../NAME/PATIENT/clean/ct.nii.gz, is free of calcium. It gets plaque as `cac insert` makes it with the
+settings of PARTS: of each artery alone, few and many, beside the mitral annulus and the aortic root, and everywhere.
+Rerun the command to resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from CACScoringLib.core.files import read_json
+from CACScoringLib.core.labels import ARTERIES
+from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.cards import find_model, load_model
+from CACTrainingLib.phantom import InsertedSettings, prepare_background, write_insertions
+
+BESIDE = ("mitral annulus", "aortic root")
+OTHER = (*BESIDE, "aortic valve", "papillary muscle", "pericardium")
+PARTS: dict[str, InsertedSettings] = {
+    "everywhere": InsertedSettings(everywhere=True, vary=True),
+    "RCA-many": InsertedSettings("RCA", 15, BESIDE),
+    "LCX-many": InsertedSettings("LCX", 15, BESIDE),
+    "none": InsertedSettings(plaques=0, deposits=OTHER, vary=True),
+    "RCA-few": InsertedSettings("RCA", 3, BESIDE, vary=True),
+    "LCX-few": InsertedSettings("LCX", 3, BESIDE, vary=True),
+    "LAD": InsertedSettings("LAD", 6, BESIDE, vary=True),
+    "LM": InsertedSettings("LM", 3, BESIDE, vary=True),
+    "few": InsertedSettings(plaques=3, everywhere=True, vary=True),
+}
+"""Settings of one scan each, by folder."""
+
+
+def main() -> None:
+    """Make the scans that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path)
+    parser.add_argument("cts", type=Path, nargs="+")
+    parser.add_argument("--seed", type=int, default=41)
+    arguments = parser.parse_args()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    for ct in arguments.cts:
+        insert(ct, arguments.output, arguments.seed)
+    write_table(arguments.output)
+
+
+def insert(ct: Path, output: Path, seed: int) -> None:
+    """Write a scan with the plaque of each of PARTS."""
+    name, patient = ct.parts[-4:-2]
+    folders = {part: output / name / part for part in PARTS}
+    if all((folder / patient / "insertion_00000" / "truth.json").exists() for folder in folders.values()):
+        return
+    network = load_model(find_model("territories").path, "cpu")
+    background = prepare_background(read_ct(ct), None, patient, network)
+    for part, folder in folders.items():
+        settings = InsertedSettings(**{**vars(PARTS[part]), "seed": seed})
+        write_insertions(background, folder, 1, settings)
+        print(folder, flush=True)
+
+
+def write_table(output: Path) -> None:
+    """Write the table of all scans: one without calcium of each CT, and those with plaque."""
+    rows = []
+    files = sorted(output.glob("*/*/*/insertion_*/truth.json"))
+    for file in [*sorted(output.glob("*/everywhere/*/clean/truth.json")), *files]:
+        truth = read_json(file)
+        masses = {f"mass_mg_{artery}": truth["mass_mg_by_artery"][artery] for artery in ARTERIES}
+        rows.append({"folder": file.parent.relative_to(output).as_posix(), "patient": truth["patient"], **masses})
+    with (output / "cohort.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
