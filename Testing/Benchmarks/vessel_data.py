@@ -31,8 +31,6 @@ PARTS: dict[str, InsertedSettings] = {
     "RCA-few": InsertedSettings("RCA", 3, BESIDE, vary=True),
     "LCX-few": InsertedSettings("LCX", 3, BESIDE, vary=True),
     "LAD": InsertedSettings("LAD", 6, BESIDE, vary=True),
-    "LM": InsertedSettings("LM", 3, BESIDE, vary=True),
-    "few": InsertedSettings(plaques=3, everywhere=True, vary=True),
 }
 """Settings of one scan each, by folder."""
 
