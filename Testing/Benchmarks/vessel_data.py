@@ -1,16 +1,17 @@
 """Make the real scans with plaque from which vessel regression learns, and the table of them (OUTPUT/cohort.csv).
 
-    python Testing/Benchmarks/vessel_data.py OUTPUT CT ... [--seed 41]
+    python Testing/Benchmarks/vessel_data.py OUTPUT CT ... [--seed 41] [--all]
 
 Each CT, as .../NAME/PATIENT/clean/ct.nii.gz, is free of calcium. It gets plaque as `cac insert` makes it with the
-settings of PARTS: of each artery alone, few and many, beside the mitral annulus and the aortic root, and everywhere.
-Rerun the command to resume.
+settings of USUAL and, by turns, of one of IN_TURN, or all (--all): of each artery alone, few and many, beside the
+mitral annulus and the aortic root, and everywhere. Rerun the command to resume.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -23,16 +24,19 @@ from CACTrainingLib.phantom import InsertedSettings, prepare_background, write_i
 
 BESIDE = ("mitral annulus", "aortic root")
 OTHER = (*BESIDE, "aortic valve", "papillary muscle", "pericardium")
-PARTS: dict[str, InsertedSettings] = {
+USUAL = {
     "everywhere": InsertedSettings(everywhere=True, vary=True),
     "RCA-many": InsertedSettings("RCA", 15, BESIDE),
     "LCX-many": InsertedSettings("LCX", 15, BESIDE),
+}
+IN_TURN = {
     "none": InsertedSettings(plaques=0, deposits=OTHER, vary=True),
     "RCA-few": InsertedSettings("RCA", 3, BESIDE, vary=True),
     "LCX-few": InsertedSettings("LCX", 3, BESIDE, vary=True),
     "LAD": InsertedSettings("LAD", 6, BESIDE, vary=True),
 }
 """Settings of one scan each, by folder."""
+PARTS = USUAL | IN_TURN
 
 
 def main() -> None:
@@ -41,17 +45,19 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("cts", type=Path, nargs="+")
     parser.add_argument("--seed", type=int, default=41)
+    parser.add_argument("--all", action="store_true")
     arguments = parser.parse_args()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    for ct in arguments.cts:
-        insert(ct, arguments.output, arguments.seed)
+    for n, ct in enumerate(arguments.cts):
+        turn = list(IN_TURN)[n % len(IN_TURN)]
+        insert(ct, arguments.output, arguments.seed, list(PARTS if arguments.all else [*USUAL, turn]))
     write_table(arguments.output)
 
 
-def insert(ct: Path, output: Path, seed: int) -> None:
-    """Write a scan with the plaque of each of PARTS."""
+def insert(ct: Path, output: Path, seed: int, parts: Sequence[str]) -> None:
+    """Write a scan with the plaque of some of PARTS."""
     name, patient = ct.parts[-4:-2]
-    folders = {part: output / name / part for part in PARTS}
+    folders = {part: output / name / part for part in parts}
     if all((folder / patient / "insertion_00000" / "truth.json").exists() for folder in folders.values()):
         return
     network = load_model(find_model("territories").path, "cpu")
