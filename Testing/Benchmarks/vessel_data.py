@@ -16,6 +16,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from CACScoringLib.core.errors import InsertionError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.io.reading import read_ct
@@ -55,13 +56,17 @@ def main() -> None:
 
 
 def insert(ct: Path, output: Path, seed: int, parts: Sequence[str]) -> None:
-    """Write a scan with the plaque of some of PARTS."""
+    """Write a scan with the plaque of some of PARTS, unless the measured hearts do not fit it."""
     name, patient = ct.parts[-4:-2]
     folders = {part: output / name / part for part in parts}
     if all((folder / patient / "insertion_00000" / "truth.json").exists() for folder in folders.values()):
         return
     network = load_model(find_model("territories").path, "cpu")
-    background = prepare_background(read_ct(ct), None, patient, network)
+    try:
+        background = prepare_background(read_ct(ct), None, patient, network)
+    except InsertionError as error:
+        print(f"{name} is left out: {error}", flush=True)
+        return
     for part, folder in folders.items():
         settings = InsertedSettings(**{**vars(PARTS[part]), "seed": seed})
         write_insertions(background, folder, 1, settings)
