@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -29,6 +30,8 @@ USUAL = {
     "everywhere": InsertedSettings(everywhere=True, vary=True),
     "RCA-many": InsertedSettings("RCA", 15, BESIDE),
     "LCX-many": InsertedSettings("LCX", 15, BESIDE),
+    "RCA-heavy": InsertedSettings("RCA", 80, BESIDE),
+    "LCX-heavy": InsertedSettings("LCX", 80, BESIDE),
 }
 IN_TURN = {
     "none": InsertedSettings(plaques=0, deposits=OTHER, vary=True),
@@ -56,7 +59,7 @@ def main() -> None:
 
 
 def insert(ct: Path, output: Path, seed: int, parts: Sequence[str]) -> None:
-    """Write a scan with the plaque of some of PARTS, unless the measured hearts do not fit it."""
+    """Write a scan with the plaque of some of PARTS, if it can be inserted."""
     name, patient = ct.parts[-4:-2]
     folders = {part: output / name / part for part in parts}
     if all((folder / patient / "insertion_00000" / "truth.json").exists() for folder in folders.values()):
@@ -64,13 +67,11 @@ def insert(ct: Path, output: Path, seed: int, parts: Sequence[str]) -> None:
     network = load_model(find_model("territories").path, "cpu")
     try:
         background = prepare_background(read_ct(ct), None, patient, network)
+        for part, folder in folders.items():
+            write_insertions(background, folder, 1, replace(PARTS[part], seed=seed))
+            print(folder, flush=True)
     except InsertionError as error:
         print(f"{name} is left out: {error}", flush=True)
-        return
-    for part, folder in folders.items():
-        settings = InsertedSettings(**{**vars(PARTS[part]), "seed": seed})
-        write_insertions(background, folder, 1, settings)
-        print(folder, flush=True)
 
 
 def write_table(output: Path) -> None:

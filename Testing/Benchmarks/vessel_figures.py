@@ -4,8 +4,8 @@
     python Testing/Benchmarks/vessel_figures.py calibrate CACHE CARD --data COHORT ... --test COHORT ...
     python Testing/Benchmarks/vessel_figures.py people CSV BEFORE NOW --people TABLE --data SCANS
 
-A COHORT is a folder of `cac phantom` or of vessel_data.py; the truth is the score of an ideal reader, who knows every
-lesion and scores it at 130 HU in the same scan. Prepared scans are kept in CACHE.
+A COHORT is a folder of `cac phantom` or of vessel_data.py, or a table of such scans; the truth is the score of an
+ideal reader, who knows every lesion and scores it at 130 HU in the same scan. Prepared scans are kept in CACHE.
 
 `calibrate` writes on the card of a model, from patients of --data that no network saw: the factor on all scores, the
 median ratio of the reader's and the model's totals of the patients who have both; and the limit of certainty
@@ -140,7 +140,7 @@ def measured(card: Path, cohorts: Sequence[Path], cache: Path) -> Measured:
         files |= prepared
         kept = [scan for scan in listed if scan.name in prepared]
         scans += kept
-        groups += [_person(scan) or cohort.name for scan in kept]
+        groups += [_person(scan) or cohort.stem for scan in kept]
     volumes = Volumes(files, [], network.config)
     results: list[tuple[np.ndarray, ...]] = []
     with torch.inference_mode():
@@ -241,9 +241,12 @@ def write_calibration(path: Path, cohorts: Sequence[Path], test: Sequence[Path],
     limit = round(least_certainty(factor * totals, part.certainty, part.calcified, HALF), 4)
     scored, certain = factor * totals >= NONE_BELOW, part.certainty >= limit
     free = ~part.calcified
-    numbers = ", ".join(str(read_json(cohort / "cohort.json")["settings"]["first_number"]) for cohort in cohorts)
+    of_group: dict[str, list[str]] = {group: [] for group in part.groups}
+    for scan, group in zip(part.scans, part.groups, strict=True):
+        of_group[group].append(scan.patient)
+    numbers = ", ".join(map(min, of_group.values()))
     calibration = {
-        "data": f"{len(totals)} digital patients, {int(part.calcified.sum())} with calcium (first numbers {numbers}); "
+        "data": f"{len(totals)} digital patients, {int(part.calcified.sum())} with calcium (first patients {numbers}); "
         "scores of an ideal reader at 130 HU. The factor is the median ratio of the "
         f"{len(both)} totals that both have",
         f"{FACTOR}_95": [round(float(end), 3) for end in interval],
