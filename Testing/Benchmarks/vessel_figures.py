@@ -21,6 +21,7 @@ import argparse
 import csv
 import datetime
 import json
+import math
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -238,7 +239,7 @@ def write_calibration(path: Path, cohorts: Sequence[Path], test: Sequence[Path],
     draws = np.random.default_rng(SEED).integers(len(both), size=(2000, len(both)))
     factor, interval = float(np.median(ratios)), np.percentile(np.median(ratios[draws], 1), (2.5, 97.5))
     factor = float(f"{factor:.3g}")
-    limit = round(least_certainty(factor * totals, part.certainty, part.calcified, HALF), 4)
+    limit = math.ceil(1e4 * least_certainty(factor * totals, part.certainty, part.calcified, HALF)) / 1e4
     scored, certain = factor * totals >= NONE_BELOW, part.certainty >= limit
     free = ~part.calcified
     of_group: dict[str, list[str]] = {group: [] for group in part.groups}
