@@ -64,7 +64,7 @@ def test_a_figure_of_other_tables_is_stale(monkeypatch, tmp_path):
 
 STORED = """quantity,part,map,map low,map high,note
 κ,all,0.8,0.72499,0.8625,a
-… gated,all,-0.12345,,,"b, c"
+… gated (24 pairs),all,-0.12345,,,"b, {results/t.csv: κ | map}"
 area,all,1.0,1.0,1.0,
 area,LM,2.5,,,
 """
@@ -84,7 +84,7 @@ def test_rows_are_named_and_figures_rounded(docs):
         "|  | the map | note |",
         "| --- | --- | --- |",
         "| kappa | .800 [.725, .863] | a |",
-        "| κ … gated | -.123 | b, c |",
+        "| κ … gated (24 pairs) | -.123 | b, .800 [.725, .863] |",
         "| left main | 2.5 |  |",
     ]
 
@@ -98,6 +98,32 @@ def test_all_rows_of_a_first_cell_are_shown_by_their_second(docs):
 def test_an_unknown_row_or_column_of_a_table_is_an_error(docs, asked):
     with pytest.raises(ValueError, match=r"t\.csv has no"):
         result_tables.table_as_markdown(f"results/t.csv: {asked}", docs)
+
+
+def test_figures_are_of_tables_and_cards(docs):
+    card = {"validation": {"area": {"estimate": 0.754, "low": 0.61, "high": 1.0}, "patients": 48, "highest": 1237.7}}
+    (docs / "any.json").write_text(json.dumps(card), encoding="utf-8")
+    asked = ["results/t.csv: κ … gated | n", "results/t.csv: area / LM | map"]
+    asked += [f"models/any: validation / {name}" for name in ("area", "patients", "highest")]
+    texts = [result_tables.figure_as_text(figure, docs, docs) for figure in asked]
+    assert texts == ["24 pairs", "2.5", ".75 [.61, 1.00]", "48", "1238"]
+    for unknown in (
+        "results/t.csv: κ | no column",
+        "results/t.csv: no row | map",
+        "models/any: no / key",
+        "models/no: n",
+    ):
+        with pytest.raises(ValueError, match="no"):
+            result_tables.figure_as_text(unknown, docs, docs)
+
+
+def test_a_figure_in_a_sentence_is_written_and_needs_an_end():
+    asked = "Of <!-- figure models/map-compact: validation / whole_method / patients -->old<!-- end --> patients.\n"
+    assert (written := pages.filled(asked)) == asked.replace("old", "150")
+    assert pages.filled(written) == written
+    for broken in (asked.replace("<!-- end -->", ""), asked.removeprefix("Of ")):
+        with pytest.raises(ValueError, match="begins a line, or has no"):
+            pages.filled(broken)
 
 
 TYPES = {"object": dict, "array": list, "string": str, "number": (int, float), "integer": int, "boolean": bool}

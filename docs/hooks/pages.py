@@ -10,6 +10,11 @@ A page asks for a part by a comment, and the part stands between it and `<!-- en
 
     <!-- end -->
 
+A figure in a sentence stands between such comments in one line, which must not begin with one (Markdown would take the
+line for HTML):
+
+    It finds <!-- figure models/slices-compact: validation / sensitivity -->.53<!-- end --> of them.
+
 Parts are `table` (`result_tables`), `calibration`, `people`, `commands`, `dictionary`, `warnings`, `schema` and
 `python`. Run as a script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it
 refuses pages in which they are not current.
@@ -33,7 +38,7 @@ from command_tables import commands_as_markdown  # noqa: E402
 from people_summary import summary_as_markdown  # noqa: E402
 from python_names import names_as_markdown, names_for_site  # noqa: E402
 from result_schema import FILE, link_as_markdown, schema_as_json  # noqa: E402
-from result_tables import table_as_markdown  # noqa: E402
+from result_tables import figure_as_text, table_as_markdown  # noqa: E402
 from warning_tables import warnings_as_markdown  # noqa: E402
 
 if TYPE_CHECKING:
@@ -56,15 +61,19 @@ SCHEMA = ROOT / "docs" / "reference" / FILE
 
 _ASKED = rf"<!-- ({'|'.join(PARTS)})\b(.*?)-->"
 _PART = re.compile(rf"({_ASKED})\n(?:(?:(?!<!-- ).)*?\n)??<!-- end -->", re.DOTALL)
+_FIGURE = re.compile(r"(?<=[^\n])(<!-- figure ([^\n]*?) -->)[^\n]*?<!-- end -->")
 
 
 def filled(markdown: str) -> str:
     """Return the Markdown of a page with each part as it is now.
 
-    Raises ValueError if a part cannot be made, or has no end.
+    Raises ValueError if a part or figure cannot be made or has no end, or a figure begins a line.
     """
     if len(re.findall(_ASKED, markdown, re.DOTALL)) != len(_PART.findall(markdown)):
         raise ValueError("A part has no <!-- end --> before the next one.")
+    if markdown.count("<!-- figure ") != len(_FIGURE.findall(markdown)):
+        raise ValueError("A figure begins a line, or has no <!-- end --> in it.")
+    markdown = _FIGURE.sub(lambda found: f"{found[1]}{figure_as_text(found[2])}<!-- end -->", markdown)
     return _PART.sub(lambda found: f"{found[1]}\n\n{PARTS[found[2]](found[3].strip())}\n\n<!-- end -->", markdown)
 
 

@@ -45,10 +45,10 @@ def _figures(rows: list[dict[str, str]]) -> list[tuple[str, str]]:
         ("scans without coronary calcium that score 1 or more", f"{above} of {len(healthy)}"),
         ("right artery, share of the score: median, worst", f"{median(shares):.2f}, {min(shares):.2f}"),
         ("90 % interval holds the reading", f"{holds} of {len(intervals)} ({len(rows) - len(intervals)} withheld)"),
-        ("its ends, 1 + upper over 1 + lower: median with calcium", f"{ratio:.1f}"),
+        ("its width with calcium, (1 + upper end) / (1 + lower end): median", f"{ratio:.1f}"),
         (f"map within a factor of {NEAR_FACTOR:g} of the reading", f"{near} of {len(positive)} with calcium"),
         (
-            "Agatston counted outside the reading; read but not counted",
+            "score counted outside the reading; score read but not counted",
             f"{false:.0f}; {missed:.0f} of {sum(float(row['reading']) for row in rows):.0f}",
         ),
     ]

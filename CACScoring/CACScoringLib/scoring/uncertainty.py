@@ -6,9 +6,9 @@ score of a still, noise-free scan of the patient.
 
 Each lesion belongs to the true score with its own probability, independently of the others; their sum has the
 distribution of a Poisson binomial with amounts. What remains uncertain of a sum, such as lesions that are no candidates
-and the outline of those that are, is a lognormal factor. Intervals are conformal: the level is that at which nine of
-ten calibration patients have their true score inside (distributional conformal prediction: Chernozhukov, Wüthrich and
-Zhu 2021, 10.1073/pnas.2107794118, (2nd)).
+and the outline of those that are, is a lognormal factor, wider for small sums. Intervals are conformal: the level is
+that at which nine of ten calibration patients have their true score inside (distributional conformal prediction:
+Chernozhukov, Wüthrich and Zhu 2021, 10.1073/pnas.2107794118, (2nd)).
 
 Reviewed scores have their repeatability: scores of the same patient on the same day differ, and differ more where there
 is more calcium. 95 % of such differences stay within factor × (intercept + slope × mean of both scores), from a
@@ -53,8 +53,8 @@ CELL = 0.01
 CERTAIN = 1e-3
 """Probability below which a lesion is taken as absent, and above 1 minus which as present."""
 
-_POINTS = 1000
-"""Points of ln(1 + score) at which the distribution is evaluated."""
+_HALVINGS = 30
+"""Halvings by which a quantile of ln(1 + score) is found."""
 
 
 COUNTS_FROM = 0.56
@@ -90,21 +90,24 @@ class ScoreDistribution:
     Attributes:
         sums: Possible sums of the lesions, rising [n].
         weights: Probability of each sum [n].
-        spread: SD of ln(1 + true score) around ln(1 + sum).
+        spreads: SD of ln(1 + true score) around ln(1 + sum), of each sum [n].
     """
 
     sums: np.ndarray
     weights: np.ndarray
-    spread: float
+    spreads: np.ndarray
 
     @classmethod
-    def of(cls, amounts: Sequence[float], probabilities: Sequence[float], spread: float) -> ScoreDistribution:
+    def of(
+        cls, amounts: Sequence[float], probabilities: Sequence[float], spread: float, small: float = 0.0
+    ) -> ScoreDistribution:
         """Return the distribution of the sum of lesions.
 
         Args:
             amounts: Score of each lesion, not below 0.
             probabilities: Probability that each belongs to the score.
-            spread: As the attribute.
+            spread: SD of ln(1 + true score) around ln(1 + sum) of large sums, and where nothing belongs to the score.
+            small: 1 + sum at which the variance of ln(1 + true score) is twice that of large sums.
         """
         amount, p = np.asarray(amounts, float), np.asarray(probabilities, float)
         certain = float(amount[p >= 1 - CERTAIN].sum())
@@ -119,20 +122,24 @@ class ScoreDistribution:
             totals, moments = np.bincount(cells, weights), np.bincount(cells, weights * sums)
             is_possible = totals > 0
             sums, weights = moments[is_possible] / totals[is_possible], totals[is_possible]
-        return cls(sums, weights / weights.sum(), spread)
+        growth = np.where(sums > 0, np.sqrt(1 + small / (1 + sums)), 1.0)
+        return cls(sums, weights / weights.sum(), np.maximum(spread * growth, 1e-6))
 
     def below(self, scores: np.ndarray | float) -> np.ndarray:
         """Return the probability that the true score is at most each score, [n]."""
         distance = np.log1p(np.atleast_1d(scores))[:, None] - np.log1p(self.sums)
-        return ndtr(distance / max(self.spread, 1e-6)) @ self.weights
+        return ndtr(distance / self.spreads) @ self.weights
 
     def interval(self, level: float) -> tuple[float, float]:
         """Return the interval between the quantiles (1 − level) / 2 and (1 + level) / 2, no lower than 0."""
-        highest = math.log1p(float(self.sums[-1])) + 5 * self.spread + 1e-3
-        points = np.linspace(0.0, highest, _POINTS)
-        chances = self.below(np.expm1(points))
-        low, high = np.interp(((1 - level) / 2, (1 + level) / 2), chances, points)
-        return math.expm1(low), math.expm1(high)
+        highest = float((np.log1p(self.sums) + 5 * self.spreads).max()) + 1e-3
+        places = np.array(((1 - level) / 2, (1 + level) / 2))
+        low, high = np.zeros(2), np.full(2, highest)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            is_above = self.below(np.expm1(middle)) < places
+            low, high = np.where(is_above, middle, low), np.where(is_above, high, middle)
+        return math.expm1(low[0]), math.expm1(low[1])
 
     def chances(self, limits: Sequence[float]) -> tuple[float, ...]:
         """Return the probability of each class between limits, which rise; they add up to 1."""
@@ -145,20 +152,23 @@ class ScoreErrors:
     """Errors of one kind of score on calibration patients.
 
     Attributes:
-        spread: SD of ln(1 + truth) around ln(1 + sum of the lesions that belong to it).
+        spread: SD of ln(1 + truth) around ln(1 + sum of the lesions that belong to it), of large scores.
         level: Probability between an interval's ends by the distribution alone, such that LEVEL of the calibration
             patients have their true score inside.
         sharpness: Weight of the lesions' log odds. The probabilities hold for all lesions, most of which are small;
             above 1, those that make a score are more certain.
+        small: 1 + score at which the variance of ln(1 + truth) is twice that of large scores; 0 if all have the same.
     """
 
     spread: float
     level: float
     sharpness: float = 1.0
+    small: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise WrongValueError for a spread below 0, a level that is not between 0 and 1, or no sharpness."""
+        """Raise WrongValueError for a value below 0, a level that is not between 0 and 1, or no sharpness."""
         valid = {"spread": self.spread >= 0, "level": 0 < self.level < 1, "sharpness": self.sharpness > 0}
+        valid["small"] = self.small >= 0
         for name, is_valid in valid.items():
             if not is_valid:
                 raise WrongValueError(name, getattr(self, name))
@@ -166,7 +176,7 @@ class ScoreErrors:
     def distribution(self, lesions: LesionAmounts, distance: float = 0.0) -> ScoreDistribution:
         """Return the distribution of the true score. distance: Of the scan from the calibration range."""
         p = expit(self.sharpness * logit(np.asarray(lesions.probabilities, float)))
-        return ScoreDistribution.of(lesions.amounts, p, self.spread * (1 + distance))
+        return ScoreDistribution.of(lesions.amounts, p, self.spread * (1 + distance), self.small)
 
     def interval(self, lesions: LesionAmounts, distance: float = 0.0) -> tuple[float, float]:
         """Return the interval of the true score; arguments as of `distribution`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,9 @@ readers of one scan differ by 3.3 ± 9.1 % (10.1007/s11604-014-0364-3)."""
 
 SHARPNESSES = (1.0, 1.5, 2.0)
 """Weights of the lesions' log odds that are tried."""
+
+SMALL_SCORES = (0.0, 30.0, 100.0, 300.0)
+"""1 + scores that are tried as that at which the error's variance is twice that of large scores."""
 
 MAX_LEVEL = 0.998
 """Highest level of intervals; few patients determine none above."""
@@ -82,19 +86,17 @@ def fitted_uncertainty(
 def _fitted_part(scores: Sequence[KnownScore], parts: Sequence[str], former: ScoreErrors | None) -> ScoreErrors:
     """Fit the errors of parts of scores.
 
-    With former errors, the level is the higher one of scores with and without calcium: those without hardly need any.
+    Nine of ten totals are held of patients with calcium, and of those without. An artery's calcium is often missed as a
+    whole, and intervals that held nine of ten of those would be too wide for use.
     """
     lesions = [score.amounts(part) for score in scores for part in parts]
     truths = np.array([score.truth[part] for score in scores for part in parts], float)
+    fit = partial(fitted_errors, lesions, truths, by_class=parts == (TOTAL,))
     if former is None:
-        return fitted_errors(lesions, truths)
-    sharpness = (former.sharpness,)
-    fitted = fitted_errors(lesions, truths, SPREADS, sharpness)
-    squares = len(scores) * fitted.spread**2 + FORMER_SCANS * former.spread**2
-    spreads = (math.sqrt(squares / (len(scores) + FORMER_SCANS)),)
-    classes = [np.flatnonzero(part) for part in (truths > 0, truths <= 0) if part.any()]
-    fits = [fitted_errors([lesions[n] for n in part.tolist()], truths[part], spreads, sharpness) for part in classes]
-    return max(fits, key=lambda errors: errors.level)
+        return fit()
+    fit = partial(fit, sharpnesses=(former.sharpness,), small_scores=(former.small,))
+    squares = len(scores) * fit().spread ** 2 + FORMER_SCANS * former.spread**2
+    return fit((math.sqrt(squares / (len(scores) + FORMER_SCANS)),))
 
 
 def fitted_errors(
@@ -102,37 +104,40 @@ def fitted_errors(
     truths: np.ndarray,
     spreads: Sequence[float] = SPREADS,
     sharpnesses: Sequence[float] = SHARPNESSES,
+    small_scores: Sequence[float] = SMALL_SCORES,
+    by_class: bool = False,
 ) -> ScoreErrors:
     """Fit the errors of scores.
 
-    Of some spreads and sharpnesses, each with the level at which LEVEL of all true scores are held, those with the
-    lowest mean interval score are taken: the width, and beside it 2 / (1 − LEVEL) times the distance of a true score
-    outside, of the logarithm of 1 + score (Gneiting and Raftery 2007, 10.1198/016214506000001437).
+    Of some spreads, sharpnesses and small scores, each with the level at which LEVEL of the true scores are held, those
+    with the lowest mean interval score are taken: the width, and beside it 2 / (1 − LEVEL) times the distance of a true
+    score outside, of the logarithm of 1 + score (Gneiting and Raftery 2007, 10.1198/016214506000001437).
 
     Args:
         lesions: Lesions of each scan with cross-fitted probabilities, [n].
         truths: True score of each scan, [n].
         spreads: Spreads that are tried.
         sharpnesses: Sharpnesses that are tried.
+        small_scores: Small scores that are tried.
+        by_class: True if LEVEL of the true scores above 0 are to be held, and LEVEL of those of 0.
     """
     true, fits = np.log1p(truths), []
-    for spread, sharpness in itertools.product(spreads, sharpnesses):
-        fitted = ScoreErrors(spread, LEVEL, sharpness)
+    classes = [part for part in ((truths > 0, truths <= 0) if by_class else (truths >= 0,)) if part.any()]
+    for spread, sharpness, small in itertools.product(spreads, sharpnesses, small_scores):
+        fitted = ScoreErrors(spread, LEVEL, sharpness, small)
         distributions = [fitted.distribution(part) for part in lesions]
-        places = [float(d.below(truth)[0]) for d, truth in zip(distributions, truths, strict=True)]
-        needed = _conformal_quantile(np.abs(2 * np.array(places) - 1))
+        places = np.array([float(d.below(truth)[0]) for d, truth in zip(distributions, truths, strict=True)])
+        needed = max((_conformal_quantile(np.abs(2 * places[part] - 1)) for part in classes), default=0.0)
         level = float(np.clip(needed, 0.5, MAX_LEVEL))
         low, high = np.log1p(np.array([d.interval(level) for d in distributions]).reshape(-1, 2)).T
         outside = np.maximum(low - true, 0) + np.maximum(true - high, 0)
         score = float(np.mean(high - low + 2 / (1 - LEVEL) * outside)) if len(true) else 0.0
-        fits.append((needed > MAX_LEVEL, score, ScoreErrors(spread, level, sharpness)))
+        fits.append((needed > MAX_LEVEL, score, ScoreErrors(spread, level, sharpness, small)))
     return min(fits, key=lambda fit: fit[:2])[2]
 
 
 def _conformal_quantile(values: np.ndarray) -> float:
     """Return the value that a further one stays below with the probability LEVEL; the highest of too few."""
-    if not len(values):
-        return 0.0
     return float(np.sort(values)[min(len(values), math.ceil((len(values) + 1) * LEVEL)) - 1])
 
 

@@ -346,7 +346,7 @@ def _coverage(scores: Sequence[KnownScore]) -> dict[str, list[int]]:
     is_covered = np.zeros(len(truths), bool)
     for number in range(FOLDS):
         learned = np.flatnonzero(fold != number).tolist()
-        errors = fitted_errors([lesions[n] for n in learned], truths[learned])
+        errors = fitted_errors([lesions[n] for n in learned], truths[learned], by_class=True)
         for n in np.flatnonzero(fold == number).tolist():
             low, high = errors.interval(lesions[n])
             is_covered[n] = low <= truths[n] <= high

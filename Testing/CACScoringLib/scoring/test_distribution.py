@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from CACScoringLib.scoring.uncertainty import LIMITS, ScoreDistribution
+from CACScoringLib.scoring.uncertainty import CELL, LIMITS, ScoreDistribution
 
 EXACT = 1e-9
 """Spread that leaves the sums of lesions as they are."""
@@ -43,7 +43,8 @@ def test_a_simulation_has_the_same_quantiles_and_classes(count, spread):
     shares = [(truths < limit).mean() for limit in (0.5, *LIMITS, 2000)]
     assert distribution.below(np.array([0.5, *LIMITS, 2000])) == pytest.approx(shares, abs=0.015)
     low, high = distribution.interval(0.8)
-    assert ((truths >= low - 0.02) & (truths <= high * 1.001 + 0.02)).mean() >= 0.78
+    is_inside = (truths >= low * (1 - CELL / 2) - 0.02) & (truths <= high * (1 + CELL / 2) + 0.02)
+    assert is_inside.mean() >= 0.78
     if spread > EXACT and count > 1:
         assert ((truths >= low) & (truths <= high)).mean() == pytest.approx(0.8, abs=0.02 if low else 0.1)
     chances = distribution.chances(LIMITS)
@@ -62,6 +63,14 @@ def test_a_simulation_has_the_same_quantiles_and_classes(count, spread):
 def test_intervals_of_a_certain_lesion_by_hand(score, spread, level, expected):
     interval = ScoreDistribution.of([score], [1.0], spread).interval(level)
     assert interval == pytest.approx(expected, rel=0.01, abs=0.02)
+
+
+@pytest.mark.parametrize(("score", "growth"), [(99.0, math.sqrt(2)), (299.0, math.sqrt(4 / 3)), (0.0, 1.0)])
+def test_the_variance_of_small_scores_is_larger(score, growth):
+    """Twice at 1 + score = 100; nothing is doubtful of a score without lesions but what is no candidate."""
+    interval = ScoreDistribution.of([score] if score else [], [1.0] if score else [], 0.2, small=100.0).interval(0.9)
+    factor = math.exp(0.2 * growth * 1.6449)
+    assert interval == pytest.approx((max((1 + score) / factor - 1, 0.0), (1 + score) * factor - 1), rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_intervals_widen_with_the_level_and_the_distance_from_the_calibration_ra
     errors, lesions = ScoreErrors(0.4, level), LesionAmounts([99.0, 100.0], [1.0, 1.0])
     expected = [200 * math.exp(sign * 0.4 * power) - 1 for sign in (-1, 1)]
     assert errors.interval(lesions, distance) == pytest.approx(expected, rel=0.01)
-    assert errors.distribution(lesions, distance).spread == pytest.approx(0.4 * (1 + distance))
+    assert errors.distribution(lesions, distance).spreads == pytest.approx(0.4 * (1 + distance))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit, logit
 
 from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts
-from CACTrainingLib.training.fits import fitted_errors
+from CACTrainingLib.training.fits import SMALL_SCORES, fitted_errors
 
 
 def patients(count, seed, spread=0.2):
@@ -50,6 +50,28 @@ def test_probabilities_nearer_to_a_half_than_the_truth_are_sharpened():
     for x, honest in zip(blunt[:50], lesions, strict=False):
         sharpened, plain = replace(errors, sharpness=2.0), replace(errors, sharpness=1.0)
         assert sharpened.interval(x) == pytest.approx(plain.interval(honest))
+
+
+def test_larger_errors_of_small_scores_are_found():
+    g = np.random.default_rng(8)
+    totals = np.exp(g.uniform(2, 8, 300))
+    lesions = [LesionAmounts([total], [1.0]) for total in totals]
+    errors = 0.1 * g.standard_normal(300)
+    for small in SMALL_SCORES:
+        truths = np.expm1(np.maximum(np.log1p(totals) + np.sqrt(1 + small / (1 + totals)) * errors, 0))
+        assert fitted_errors(lesions, truths, (0.1,), (1.0,)).small == small
+
+
+def test_scores_with_calcium_are_held_as_often_as_those_without():
+    """Zeros, which are always held, hide in the level of all scores that one in five of the others is not."""
+    lesions, truths = patients(250, 9, spread=0.6)
+    empty = [LesionAmounts([], [])] * 750
+    both, zeros = [*lesions, *empty], np.concatenate([truths, np.zeros(750)])
+    is_full = truths > 0
+    for by_class, expected in ((True, 0.9), (False, 0.75)):
+        errors = fitted_errors(both, zeros, (0.2,), (1.0,), (0.0,), by_class)
+        held = covered(errors, [x for x, full in zip(lesions, is_full, strict=True) if full], truths[is_full])
+        assert held >= LEVEL - 0.01 if by_class else held < expected
 
 
 def test_without_any_calcium_intervals_are_narrow():

@@ -172,12 +172,13 @@ def test_the_former_errors_count_as_twenty_scans(base, patients):
         case = case._replace(scan=replace(case.scan, total=total))
         in_map = [lesion(9.0, 1.3e4, "LAD")] if total else []
         scans.append(with_method(case, "decomposition", in_map))
-    former = base.card.calibration_as(ScoreCalibration).uncertainty["decomposition"].total.spread
+    stored = base.card.calibration_as(ScoreCalibration).uncertainty["decomposition"].total
     spread = recalibrate(scans, base.card).fitted.scores.uncertainty["decomposition"].total.spread
     lesions = [LesionAmounts([1.3e4], [1.0]) if case.scan.total else LesionAmounts([], []) for case in scans]
-    scans_alone = fitted_errors(lesions, np.array([case.scan.total for case in scans])).spread
-    assert scans_alone < former / 2
-    mean_square = (patients * scans_alone**2 + FORMER_SCANS * former**2) / (patients + FORMER_SCANS)
+    truths = np.array([case.scan.total for case in scans])
+    scans_alone = fitted_errors(lesions, truths, small_scores=(stored.small,)).spread
+    assert scans_alone < stored.spread / 2
+    mean_square = (patients * scans_alone**2 + FORMER_SCANS * stored.spread**2) / (patients + FORMER_SCANS)
     assert spread == pytest.approx(np.sqrt(mean_square), rel=1e-3)
 
 
