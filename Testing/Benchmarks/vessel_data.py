@@ -30,8 +30,10 @@ USUAL = {
     "everywhere": InsertedSettings(everywhere=True, vary=True),
     "RCA-many": InsertedSettings("RCA", 15, BESIDE),
     "LCX-many": InsertedSettings("LCX", 15, BESIDE),
+    "LAD-many": InsertedSettings("LAD", 15, BESIDE),
     "RCA-heavy": InsertedSettings("RCA", 80, BESIDE),
     "LCX-heavy": InsertedSettings("LCX", 80, BESIDE),
+    "LAD-heavy": InsertedSettings("LAD", 80, BESIDE),
 }
 IN_TURN = {
     "none": InsertedSettings(plaques=0, deposits=OTHER, vary=True),

@@ -25,7 +25,7 @@ def write_table(
         folder = path.parent / f"p{n}"
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("ct.nii.gz", *(["truth.json"] if digital else [])):
-            (folder / name).write_text("{}", encoding="utf-8")
+            (folder / name).write_text('{"body": {}}', encoding="utf-8")
         scores = (totals[n % len(totals)] if artery == "LAD" else 0 for artery in ARTERIES)
         age, sex = 50 + 3 * (n % 8) + n % 5, "FM"[n // 8 % 2]
         use = uses[n % len(uses)]

@@ -73,8 +73,8 @@ def kind_of_data(scans: Sequence[TableScan]) -> str:
 
 
 def _is_real(truth: Path) -> bool:
-    """Return True for the truth of a real scan with inserted plaque, or the missing one of a real scan without."""
-    return not truth.is_file() or read_json(truth).get("background") == "real"
+    """Return True unless it is the truth of a digital patient, whose body it states."""
+    return not truth.is_file() or "body" not in read_json(truth)
 
 
 def on_controls(positive: np.ndarray) -> dict[str, object]:
