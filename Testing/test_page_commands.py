@@ -63,7 +63,8 @@ DATA = {
 
 RESUMED = (
     "./cac train decomposition --preset compact-discriminators-first "
-    """--settings '{"loop": {"validate_every": 100}}' --data data/repeated --output repeated-map --resume"""
+    """--settings '{"loop": {"steps": 5300, "validate_every": 100}}' """
+    "--data data/repeated --output repeated-map --resume"
 )
 
 NOT_RUN = {
