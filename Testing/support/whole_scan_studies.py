@@ -16,20 +16,21 @@ SCORES = (0.0, 0.0, 0.0, 15.0, 60.0, 150.0, 300.0, 900.0)
 
 
 def write_table(
-    path: Path, patients: int = 48, first: int = 0, digital: bool = True, contrast: int = 0, totals=SCORES
+    path: Path, patients: int = 48, first: int = 0, digital: bool = True, contrast: int = 0, totals=SCORES, uses=("",)
 ) -> Path:
     """Write a table of empty CT files, a row per patient. contrast: number of enhanced CTs, the first ones. totals:
-    scores, which repeat."""
+    scores, which repeat; uses likewise."""
     rows = []
     for n in range(first, first + patients):
         folder = path.parent / f"p{n}"
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("ct.nii.gz", *(["truth.json"] if digital else [])):
-            (folder / name).touch()
+            (folder / name).write_text('{"body": {}}', encoding="utf-8")
         scores = (totals[n % len(totals)] if artery == "LAD" else 0 for artery in ARTERIES)
         age, sex = 50 + 3 * (n % 8) + n % 5, "FM"[n // 8 % 2]
-        rows.append((folder.name, n, f"p{n}/ct.nii.gz", *scores, age, sex, int(n < first + contrast)))
-    columns = ("name", "patient", "ct", *(f"agatston_{a}" for a in ARTERIES), "age_years", "sex", "contrast")
+        use = uses[n % len(uses)]
+        rows.append((folder.name, n, f"p{n}/ct.nii.gz", *scores, age, sex, int(n < first + contrast), use))
+    columns = ("name", "patient", "ct", *(f"agatston_{a}" for a in ARTERIES), "age_years", "sex", "contrast", "use")
     tables.write_table(path, columns, rows)
     return path
 

@@ -54,7 +54,7 @@ EXPERIMENTS = {
         "VesselStudy",
         "network that estimates scores of arteries from the whole CT",
         "regression of the scores of the arteries, cross-validated",
-        (*LOOP, "workers", "cluster"),
+        ("start", *LOOP, "workers", "cluster"),
     ),
     "radiomics": ExperimentCommand(
         "whole_scan.radiomics.study",

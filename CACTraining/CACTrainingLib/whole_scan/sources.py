@@ -20,7 +20,7 @@ from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.cohort.workers import run_jobs, sensible_count
 from CACScoringLib.core.ct import CTScan, ScanWarning
 from CACScoringLib.core.errors import CTError, TableError
-from CACScoringLib.core.files import atomic_write
+from CACScoringLib.core.files import atomic_write, read_json
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
@@ -58,7 +58,7 @@ class SourceSettings:
 
 
 def are_digital(scans: Sequence[TableScan]) -> bool:
-    """Return True if all scans with calcium are of digital patients, with a truth beside their CTs."""
+    """Return True if all scans with calcium are of digital patients or inserted, with a truth beside their CTs."""
     return all((scan.ct.parent / "truth.json").is_file() for scan in scans if scan.total)
 
 
@@ -66,8 +66,15 @@ def kind_of_data(scans: Sequence[TableScan]) -> str:
     """Describe the scans for a model's card."""
     if not are_digital(scans):
         return "chest CT of a user's table"
-    n_real = sum(not (scan.ct.parent / "truth.json").is_file() for scan in scans)
-    return "digital patients' CT with known calcium" + (f" and {n_real} real ones without any" if n_real else "")
+    real = [scan for scan in scans if _is_real(scan.ct.parent / "truth.json")]
+    inserted = sum(bool(scan.total) for scan in real)
+    counts = {"real ones with inserted plaque": inserted, "real ones without any": len(real) - inserted}
+    return ", ".join(["digital patients' CT with known calcium", *(f"{n} {kind}" for kind, n in counts.items() if n)])
+
+
+def _is_real(truth: Path) -> bool:
+    """Return True unless it is the truth of a digital patient, whose body it states."""
+    return not truth.is_file() or "body" not in read_json(truth)
 
 
 def on_controls(positive: np.ndarray) -> dict[str, object]:

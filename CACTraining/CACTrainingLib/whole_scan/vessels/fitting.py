@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,12 @@ from scipy import spatial
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import DataError
+from CACScoringLib.core.errors import DataError, ModelError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.text import START
 from CACScoringLib.core.voxels import voxels_of
+from CACScoringLib.models.cards import ModelCard, read_network
 from CACScoringLib.networks.configs import VESSEL_KINDS, VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet, preset
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
@@ -44,11 +47,19 @@ _INPUT_FIELDS = ("slices", "size", "field", "field_mm", "slice_mm", "around_mm",
 
 @dataclass(frozen=True)
 class VesselSettings:
-    """Settings of a model. config: network; its `output` is the scale of scores, "linear" or "log"."""
+    """Settings of a model.
+
+    Attributes:
+        config: Network; its `output` is the scale of scores, "linear" or "log".
+        training: Its training.
+        sources: Tables and cache.
+        start: Card of a model with the initial weights; None for random ones.
+    """
 
     config: VesselNetConfig
     training: VesselTraining
     sources: SourceSettings = field(default_factory=SourceSettings)
+    start: Path | None = None
 
     @property
     def seed(self) -> int:
@@ -154,17 +165,25 @@ def training_task(
     validation: Sequence[str],
     settings: VesselSettings,
 ) -> VesselTask:
-    """Return the training of a new network; arguments are those of `fit_vessels`. Raises DataError."""
+    """Return the training of a network; arguments and errors are those of `fit_vessels`."""
     if len(training) < 2 or not validation:
         raise DataError(f"{len(training)} scans to train on and {len(validation)} to validate on are too few.")
     largest = float(max(np.max(targets[name]) for name in training))
     if largest <= 0:
         raise DataError("No scan to train on has any calcium. Give scans with calcium too.")
     torch.manual_seed(settings.training.loop.seed)
-    network = VesselNet(settings.config)
+    network = VesselNet(settings.config) if settings.start is None else model_to_start_from(settings.start)[1]
     network.set_largest(largest)
     volumes = Volumes(files, training, settings.config), Volumes(files, validation, settings.config)
     return VesselTask(settings.training, network, *volumes, targets)
+
+
+def model_to_start_from(path: Path) -> tuple[ModelCard, VesselNet]:
+    """Read the card and the network of a vessel regression. Raises ModelError."""
+    card, network = read_network(path)
+    if not isinstance(network, VesselNet):
+        raise ModelError(f"{path} is a model for {card.network!r}; {START} needs one for vessels.")
+    return card, network
 
 
 def fit_vessels(
@@ -188,11 +207,14 @@ def fit_vessels(
 
     Raises:
         DataError: The scans are too few, or without calcium.
+        ModelError: The model to start from cannot be read, or is of another kind.
         CTError: The training failed.
     """
     task = training_task(files, targets, training, validation, settings)
     largest, volumes = task.largest, (task.training, task.validation)
+    initial = copy.deepcopy(task.modules["vessels"].state_dict())
     outcome = train(task, task.loop, folder, progress or Progress(), device, resume=True)
+    outcome = outcome.mixed_with(initial, settings.training.start_share)
     network = outcome.load_into(VesselNet(settings.config))
     if settings.training.supervised:
         _scale(network, volumes[1], targets)

@@ -170,6 +170,17 @@ class VesselStudy(WholeScanStudy):
         volumes = {name: fitting.heart_ml(file) for name, file in files.items() if name not in failed}
         return cls(settings, scan_list.cohort(volumes, failed, settings.budget), tuple(fits), inputs)
 
+    @classmethod
+    def for_training(cls, options: RunOptions, settings: fitting.VesselSettings, progress: Progress) -> WholeScanStudy:
+        training = settings.training
+        if not 0 <= training.start_share < 1 or (training.start_share and options.start is None):
+            raise CTError("start_share is a share from 0 to 1 of the weights of a model that --start gives.")
+        if options.start is not None:
+            card, network = fitting.model_to_start_from(options.start)
+            begun = replace(training, start=card.sha256)
+            settings = replace(settings, config=network.config, training=begun, start=options.start)
+        return super().for_training(options, settings, progress)
+
     def fit(
         self, settings: fitting.VesselSettings, fold: int, folder: Path, progress: Progress | None = None
     ) -> FittedModel:
@@ -188,9 +199,14 @@ class VesselStudy(WholeScanStudy):
         return fitting.training_task(*self._fit_data(settings, fold), settings)
 
     def _fit_data(self, settings: fitting.VesselSettings, fold: int) -> fitting.FitData:
-        """Return the scans of a fit. The fold validates; in the last step, the first one."""
+        """Return the scans of a fit. The fold validates; in the last step those whose use it is, or the first one."""
         cohort, number = self.cohort, 0 if fold == HELD_OUT else fold
         training, validation = (cohort.names(rows) for rows in (cohort.training(number), cohort.validation(number)))
+        learned = cohort.scans_at(cohort.training(HELD_OUT))
+        if fold == HELD_OUT and (by_use := {scan.patient for scan in learned if scan.use == "validation"}):
+            training, validation = (
+                [scan.name for scan in learned if (scan.patient in by_use) == validates] for validates in (False, True)
+            )
         return self._files(settings), fitting.targets_of(cohort.scans), training, validation
 
     def _files(self, settings: fitting.VesselSettings) -> Mapping[str, Path]:

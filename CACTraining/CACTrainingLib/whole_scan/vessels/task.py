@@ -62,7 +62,10 @@ class VesselTraining:
         learning_rate: Learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
         augmentation: Augmentation of volumes.
-        supervised: True to train "voxel-sum" on the location of calcium too, known for digital patients only.
+        supervised: True to train "voxel-sum" on the location of calcium too, known for digital patients and inserted
+            plaque only.
+        start: SHA-256 of the model with the initial weights, recorded by the training.
+        start_share: Share of the initial weights in the means of these and the trained ones that become the model.
     """
 
     loop: LoopSettings
@@ -71,6 +74,8 @@ class VesselTraining:
     weight_decay: float = 0.01
     augmentation: VolumeAugmentation = field(default_factory=VolumeAugmentation)
     supervised: bool = False
+    start: str | None = None
+    start_share: float = 0.0
 
 
 @dataclass(frozen=True)

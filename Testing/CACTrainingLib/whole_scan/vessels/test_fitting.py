@@ -16,6 +16,7 @@ from whole_scan_studies import write_table
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import scan_from_image
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.cards import load_model
 from CACScoringLib.networks.configs import VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet
@@ -260,3 +261,28 @@ def test_model_and_its_card(tmp_path, prepared, monkeypatch):
     assert test["rank_correlation"]["estimate"] > 0.9, "brightness is all there is to learn"
     assert trust_in("vessels", card.validation) != NO_TEST
     json.dumps(test, allow_nan=False)
+
+
+def test_begun_from_a_model_with_given_validation_patients(tmp_path, prepared, monkeypatch):
+    uses = ("", "validation", "", "", "test")
+    table = write_table(tmp_path / "scans" / "table.csv", COUNT, digital=False, totals=SCORES, uses=uses)
+    fit = Mock(wraps=vessel_fitting.fit_vessels)
+    monkeypatch.setattr(vessel_fitting, "fit_vessels", fit)
+
+    def trained(name, start, share):
+        settings = vessel_fitting.VesselSettings(CONFIG, replace(TRAINING, learning_rate=0.1, start_share=share))
+        options = RunOptions((table,), tmp_path / name, start=start, device="cpu")
+        return load_model(VesselStudy.train(options, settings, Warned()), "cpu")
+
+    with pytest.raises(CTError, match="--start"):
+        trained("none", None, 0.5)
+    first = trained("first", None, 0.0)
+    start = tmp_path / "first.json"
+    begun, mixed = trained("begun", start, 0.0), trained("mixed", start, 0.75)
+    assert begun.card.training.settings["start"] == first.card.sha256
+    training, validation = (set(names) for names in fit.call_args.args[2:4])
+    assert validation == {f"p{n}" for n in range(1, COUNT, 5)}
+    assert training == {f"p{n}" for n in range(COUNT) if uses[n % 5] == ""} - {"p7"}
+    near, far, both = (model.network.body.last.weight for model in (first, begun, mixed))
+    assert (far - near).abs().max() > 0.01
+    torch.testing.assert_close(both, 0.75 * near + 0.25 * far, atol=1e-3, rtol=0)
