@@ -39,14 +39,14 @@ def test_every_warning_has_its_messages():
 
 
 def test_parts_of_pages_are_written_once_and_again():
-    asked = "# A\n\n<!-- schema -->\n<!-- end -->\n\nText\n\n<!-- people short -->\nold\n<!-- end -->\n"
-    written = pages.filled(asked)
+    page = "# A\n\n<!-- schema -->\n<!-- end -->\n\nText\n\n<!-- people short -->\nold\n<!-- end -->\n"
+    written = pages.filled(page)
     assert "old" not in written
     assert "\n\nText\n\n" in written
     assert written.count("\n| ") == 3  # a head and two figures
     assert pages.filled(written) == written
     with pytest.raises(ValueError, match="no <!-- end -->"):
-        pages.filled(asked.replace("<!-- end -->", "", 1))
+        pages.filled(page.replace("<!-- end -->", "", 1))
 
 
 def test_a_figure_of_other_tables_is_stale(monkeypatch, tmp_path):
@@ -94,18 +94,18 @@ def test_all_rows_of_a_first_cell_are_shown_by_their_second(docs):
     assert written.splitlines()[2:] == ["| all | 1.000 [1.000, 1.000] |", "| LM | 2.5 |"]
 
 
-@pytest.mark.parametrize("asked", ["map\narea", "map\nno row", "map\nvolume / *", "no column"])
-def test_an_unknown_row_or_column_of_a_table_is_an_error(docs, asked):
+@pytest.mark.parametrize("columns_and_rows", ["map\narea", "map\nno row", "map\nvolume / *", "no column"])
+def test_an_unknown_row_or_column_of_a_table_is_an_error(docs, columns_and_rows):
     with pytest.raises(ValueError, match=r"t\.csv has no"):
-        result_tables.table_as_markdown(f"results/t.csv: {asked}", docs)
+        result_tables.table_as_markdown(f"results/t.csv: {columns_and_rows}", docs)
 
 
 def test_figures_are_of_tables_and_cards(docs):
     card = {"validation": {"area": {"estimate": 0.754, "low": 0.61, "high": 1.0}, "patients": 48, "highest": 1237.7}}
     (docs / "any.json").write_text(json.dumps(card), encoding="utf-8")
-    asked = ["results/t.csv: κ … gated | n", "results/t.csv: area / LM | map"]
-    asked += [f"models/any: validation / {name}" for name in ("area", "patients", "highest")]
-    texts = [result_tables.figure_as_text(figure, docs, docs) for figure in asked]
+    figures = ["results/t.csv: κ … gated | n", "results/t.csv: area / LM | map"]
+    figures += [f"models/any: validation / {name}" for name in ("area", "patients", "highest")]
+    texts = [result_tables.figure_as_text(figure, docs, docs) for figure in figures]
     assert texts == ["24 pairs", "2.5", ".75 [.61, 1.00]", "48", "1238"]
     for unknown in (
         "results/t.csv: κ | no column",
@@ -118,10 +118,10 @@ def test_figures_are_of_tables_and_cards(docs):
 
 
 def test_a_figure_in_a_sentence_is_written_and_needs_an_end():
-    asked = "Of <!-- figure models/map-compact: validation / whole_method / patients -->old<!-- end --> patients.\n"
-    assert (written := pages.filled(asked)) == asked.replace("old", "150")
+    page = "Of <!-- figure models/map-compact: validation / whole_method / patients -->old<!-- end --> patients.\n"
+    assert (written := pages.filled(page)) == page.replace("old", "150")
     assert pages.filled(written) == written
-    for broken in (asked.replace("<!-- end -->", ""), asked.removeprefix("Of ")):
+    for broken in (page.replace("<!-- end -->", ""), page.removeprefix("Of ")):
         with pytest.raises(ValueError, match="begins a line, or has no"):
             pages.filled(broken)
 

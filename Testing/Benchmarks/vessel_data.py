@@ -24,22 +24,22 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import find_model, load_model
 from CACTrainingLib.phantom import InsertedSettings, prepare_background, write_insertions
 
-BESIDE = ("mitral annulus", "aortic root")
-OTHER = (*BESIDE, "aortic valve", "papillary muscle", "pericardium")
+DEPOSITS_BESIDE = ("mitral annulus", "aortic root")
+DEPOSITS = (*DEPOSITS_BESIDE, "aortic valve", "papillary muscle", "pericardium")
 USUAL = {
     "everywhere": InsertedSettings(everywhere=True, vary=True),
-    "RCA-many": InsertedSettings("RCA", 15, BESIDE),
-    "LCX-many": InsertedSettings("LCX", 15, BESIDE),
-    "LAD-many": InsertedSettings("LAD", 15, BESIDE),
-    "RCA-heavy": InsertedSettings("RCA", 80, BESIDE),
-    "LCX-heavy": InsertedSettings("LCX", 80, BESIDE),
-    "LAD-heavy": InsertedSettings("LAD", 80, BESIDE),
+    "RCA-many": InsertedSettings("RCA", 15, DEPOSITS_BESIDE),
+    "LCX-many": InsertedSettings("LCX", 15, DEPOSITS_BESIDE),
+    "LAD-many": InsertedSettings("LAD", 15, DEPOSITS_BESIDE),
+    "RCA-heavy": InsertedSettings("RCA", 80, DEPOSITS_BESIDE),
+    "LCX-heavy": InsertedSettings("LCX", 80, DEPOSITS_BESIDE),
+    "LAD-heavy": InsertedSettings("LAD", 80, DEPOSITS_BESIDE),
 }
 IN_TURN = {
-    "none": InsertedSettings(plaques=0, deposits=OTHER, vary=True),
-    "RCA-few": InsertedSettings("RCA", 3, BESIDE, vary=True),
-    "LCX-few": InsertedSettings("LCX", 3, BESIDE, vary=True),
-    "LAD": InsertedSettings("LAD", 6, BESIDE, vary=True),
+    "none": InsertedSettings(plaques=0, deposits=DEPOSITS, vary=True),
+    "RCA-few": InsertedSettings("RCA", 3, DEPOSITS_BESIDE, vary=True),
+    "LCX-few": InsertedSettings("LCX", 3, DEPOSITS_BESIDE, vary=True),
+    "LAD": InsertedSettings("LAD", 6, DEPOSITS_BESIDE, vary=True),
 }
 """Settings of one scan each, by folder."""
 PARTS = USUAL | IN_TURN

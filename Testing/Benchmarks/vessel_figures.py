@@ -58,7 +58,7 @@ from CACTrainingLib.whole_scan.vessels.fitting import (
 from CACTrainingLib.whole_scan.vessels.task import Volumes
 
 SEED = 0
-READ_FROM, NEAR = 10.0, 1.5
+READ_FROM, NEAR_FACTOR = 10.0, 1.5
 """The reader's score from which a total is compared with it, and the factor within which it is near."""
 COMPARED_ARTERIES = ("RCA", "LCX", "LAD")
 
@@ -88,9 +88,9 @@ class Measured:
 
     def at(self, rows: np.ndarray) -> Measured:
         """Return some of the scans."""
-        some = {name: tuple(getattr(self, name)[n] for n in rows) for name in ("scans", "groups")}
-        arrays = {name: value[rows] for name, value in vars(self).items() if name not in some}
-        return Measured(**some, **arrays)
+        lists = {name: tuple(getattr(self, name)[n] for n in rows) for name in ("scans", "groups")}
+        arrays = {name: value[rows] for name, value in vars(self).items() if name not in lists}
+        return Measured(**lists, **arrays)
 
     def scaled(self, factor: float) -> Measured:
         return replace(self, scores=factor * self.scores, undetermined=factor * self.undetermined)
@@ -139,9 +139,9 @@ def measured(card: Path, cohorts: Sequence[Path], cache: Path) -> Measured:
         listed = read_cts(cohort)
         prepared, _ = prepare_vessels(listed, cache, network.config, workers=1)
         files |= prepared
-        kept = [scan for scan in listed if scan.name in prepared]
-        scans += kept
-        groups += [_person(scan) or cohort.stem for scan in kept]
+        in_cache = [scan for scan in listed if scan.name in prepared]
+        scans += in_cache
+        groups += [_person(scan) or cohort.stem for scan in in_cache]
     volumes = Volumes(files, [], network.config)
     results: list[tuple[np.ndarray, ...]] = []
     with torch.inference_mode():
@@ -167,16 +167,16 @@ def _person(scan: TableScan) -> str:
 def read_scores(scans: Sequence[TableScan], cache: Path) -> np.ndarray:
     """Return the scores [n, 4] of an ideal reader, who knows every lesion; they are kept in the cache."""
     file = cache / "read.json"
-    known: dict[str, list[float]] = read_json(file) if file.exists() else {}
+    scores_by_scan: dict[str, list[float]] = read_json(file) if file.exists() else {}
     for scan in scans:
-        if str(scan.ct) not in known:
+        if str(scan.ct) not in scores_by_scan:
             truth, ct = _truth(scan), read_ct(scan.ct)
             regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
             header = replace(ct.acquisition, kvp=ct.acquisition.kvp or truth["scanner"]["kvp"])
             scores = score_labels(ct, regions, rules_for_tube_voltage(header, ScoringRules())).arteries
-            known[str(scan.ct)] = [scores[artery].agatston for artery in MAIN_ARTERIES]
-            file.write_text(json.dumps(known), encoding="utf-8")
-    return np.array([known[str(scan.ct)] for scan in scans])
+            scores_by_scan[str(scan.ct)] = [scores[artery].agatston for artery in MAIN_ARTERIES]
+            file.write_text(json.dumps(scores_by_scan), encoding="utf-8")
+    return np.array([scores_by_scan[str(scan.ct)] for scan in scans])
 
 
 def compared(card: Path, cohorts: Sequence[Path], cache: Path) -> Iterator[dict[str, object]]:
@@ -197,13 +197,13 @@ def _row(part: Measured, limit: float) -> dict[str, object]:
     names = [scan.name for scan in part.scans]
     rank = bootstrap.result(partial(rank_correlation, first=read, second=totals), names).estimate
     large, free = read >= READ_FROM, ~part.calcified
-    near = stated_totals & (np.abs(np.log((totals + 1e-9) / (read + 1e-9))) <= np.log(NEAR))
+    is_near = stated_totals & (np.abs(np.log((totals + 1e-9) / (read + 1e-9))) <= np.log(NEAR_FACTOR))
     row: dict[str, object] = {
         "scans": len(names),
         "patients": len(set(patients)),
         "rank correlation": stated(rank),
         "undetermined": int((~stated_totals).sum()),
-        "within 1.5": f"{int(near[large].sum())} of {int(large.sum())}",
+        "within 1.5": f"{int(is_near[large].sum())} of {int(large.sum())}",
         "median ratio": f"{np.median(totals[large] / read[large]):.2f}" if large.any() else "",
         "artery with most": _fullest(part, large & stated_totals & (totals >= 1)),
         "1 and more without calcium": f"{int((stated_totals & (totals >= 1))[free].sum())} of {int(free.sum())}",
@@ -212,10 +212,10 @@ def _row(part: Measured, limit: float) -> dict[str, object]:
     for artery in COMPARED_ARTERIES:
         n = ARTERIES.index(artery)
         has = part.read[:, n] >= READ_FROM
-        true, found, doubtful = (values[has, n] for values in (part.read, part.scores, part.undetermined))
-        shares = [f"{value.sum() / true.sum():.2f}" for value in (found, doubtful)] if has.any() else ["", ""]
+        true, counted, doubtful = (values[has, n] for values in (part.read, part.scores, part.undetermined))
+        shares = [f"{value.sum() / true.sum():.2f}" for value in (counted, doubtful)] if has.any() else ["", ""]
         row |= {f"{artery} counted": shares[0], f"{artery} undetermined": shares[1]}
-        row[f"{artery} zero"] = f"{int((found < 1).sum())} of {int(has.sum())}"
+        row[f"{artery} zero"] = f"{int((counted < 1).sum())} of {int(has.sum())}"
     return row
 
 
@@ -223,8 +223,8 @@ def _fullest(part: Measured, rows: np.ndarray) -> str:
     """Count the scans whose artery with most calcium is right; LM and LAD are one."""
 
     def artery(scores: np.ndarray) -> np.ndarray:
-        left = scores[:, 0] + scores[:, 1]
-        return np.column_stack([left, scores[:, 2:]]).argmax(1)
+        left_arteries = scores[:, 0] + scores[:, 1]
+        return np.column_stack([left_arteries, scores[:, 2:]]).argmax(1)
 
     right = artery(part.scores) == artery(part.read)
     return f"{int(right[rows].sum())} of {int(rows.sum())}"
@@ -234,9 +234,9 @@ def write_calibration(path: Path, cohorts: Sequence[Path], test: Sequence[Path],
     """Fit factor and limit on the cohorts, test the model on others, and write both on its card."""
     part = measured(path, cohorts, cache)
     totals, read = part.scores.sum(1), part.read.sum(1)
-    both = np.flatnonzero((totals >= NONE_BELOW) & (read > 0))
-    ratios = read[both] / totals[both]
-    draws = np.random.default_rng(SEED).integers(len(both), size=(2000, len(both)))
+    positive = np.flatnonzero((totals >= NONE_BELOW) & (read > 0))
+    ratios = read[positive] / totals[positive]
+    draws = np.random.default_rng(SEED).integers(len(positive), size=(2000, len(positive)))
     factor, interval = float(np.median(ratios)), np.percentile(np.median(ratios[draws], 1), (2.5, 97.5))
     factor = float(f"{factor:.3g}")
     limit = math.ceil(1e4 * least_certainty(factor * totals, part.certainty, part.calcified, HALF)) / 1e4
@@ -249,7 +249,7 @@ def write_calibration(path: Path, cohorts: Sequence[Path], test: Sequence[Path],
     calibration = {
         "data": f"{len(totals)} digital patients, {int(part.calcified.sum())} with calcium (first patients {numbers}); "
         "scores of an ideal reader at 130 HU. The factor is the median ratio of the "
-        f"{len(both)} totals that both have",
+        f"{len(positive)} totals that both have",
         f"{FACTOR}_95": [round(float(end), 3) for end in interval],
         "undetermined": int((scored & ~certain).sum()),
         "without_calcium": int(free.sum()),
@@ -273,8 +273,8 @@ def tested(part: Measured, limit: float, learned: Measured) -> dict[str, object]
     bootstrap = Bootstrap(names, np.random.default_rng(SEED))
 
     def factors(of: Measured) -> np.ndarray:
-        known = np.array([scan.factors[:2] for scan in of.scans])
-        return np.column_stack([known, of.heart_ml])
+        acquisition = np.array([scan.factors[:2] for scan in of.scans])
+        return np.column_stack([acquisition, of.heart_ml])
 
     by_factors = LinearRegression().fit(factors(learned), np.log1p(learned.read.sum(1))).predict(factors(part))
     errors = (((part.scores - part.read) / part.read.max()) ** 2).mean(1)
@@ -283,7 +283,7 @@ def tested(part: Measured, limit: float, learned: Measured) -> dict[str, object]
     def figure(statistic: Any, **values: Any) -> dict[str, float | None]:
         return bootstrap.result(partial(statistic, **values), names).estimate.as_json()
 
-    near = np.abs(np.log((totals + 1e-9) / (read + 1e-9))) <= np.log(NEAR)
+    is_near = np.abs(np.log((totals + 1e-9) / (read + 1e-9))) <= np.log(NEAR_FACTOR)
     large = (read >= READ_FROM) & ~uncertain
     return {
         "patients": len({scan.patient for scan in part.scans}),
@@ -294,7 +294,7 @@ def tested(part: Measured, limit: float, learned: Measured) -> dict[str, object]
             "called_coronary": int(((totals >= 1) & ~uncertain)[free].sum()),
             "undetermined": int(uncertain[free].sum()),
         },
-        "within_1.5": {"of": int(large.sum()), "totals": int(near[large].sum())},
+        "within_1.5": {"of": int(large.sum()), "totals": int(is_near[large].sum())},
         "with_calcium_below_1": int(((totals < 1) & ~uncertain)[~free].sum()),
         "artery_with_most": _fullest(part, large & (totals >= 1)),
         "data": "other digital patients' CT with known calcium, gated and not gated, "

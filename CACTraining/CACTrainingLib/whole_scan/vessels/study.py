@@ -177,8 +177,8 @@ class VesselStudy(WholeScanStudy):
             raise CTError("start_share is a share from 0 to 1 of the weights of a model that --start gives.")
         if options.start is not None:
             card, network = fitting.model_to_start_from(options.start)
-            begun = replace(training, start=card.sha256)
-            settings = replace(settings, config=network.config, training=begun, start=options.start)
+            training_of_start = replace(training, start=card.sha256)
+            settings = replace(settings, config=network.config, training=training_of_start, start=options.start)
         return super().for_training(options, settings, progress)
 
     def fit(
