@@ -150,11 +150,11 @@ def test_the_schema_describes_results():
     kinds = schema["$defs"]
     assert set(kinds["ScoreRecord"]["required"]) <= set(whole_record()) <= set(kinds["ScoreRecord"]["properties"])
     assert kinds["SumScore"]["properties"]["agatston"] == {"type": "number"}
-    automatic, beside = automatic_patient.scored(), heart_with_territories.score()
-    for result in (automatic, beside):
+    automatic, outside_heart = automatic_patient.scored(), heart_with_territories.score()
+    for result in (automatic, outside_heart):
         assert_described(json.loads(json.dumps(result.record.as_json())), schema, kinds)
     assert automatic.methods["threshold"].left_out
-    assert beside.record.outside
+    assert outside_heart.record.outside
 
 
 @pytest.mark.long

@@ -26,6 +26,7 @@ from CACTrainingLib.phantom import InsertedSettings, prepare_background, write_i
 
 DEPOSITS_BESIDE = ("mitral annulus", "aortic root")
 DEPOSITS = (*DEPOSITS_BESIDE, "aortic valve", "papillary muscle", "pericardium")
+"""Calcium outside the arteries: next to them, and anywhere."""
 USUAL = {
     "everywhere": InsertedSettings(everywhere=True, vary=True),
     "RCA-many": InsertedSettings("RCA", 15, DEPOSITS_BESIDE),
@@ -35,13 +36,14 @@ USUAL = {
     "LCX-heavy": InsertedSettings("LCX", 80, DEPOSITS_BESIDE),
     "LAD-heavy": InsertedSettings("LAD", 80, DEPOSITS_BESIDE),
 }
+"""Settings of a scan of each CT, by folder."""
 IN_TURN = {
     "none": InsertedSettings(plaques=0, deposits=DEPOSITS, vary=True),
     "RCA-few": InsertedSettings("RCA", 3, DEPOSITS_BESIDE, vary=True),
     "LCX-few": InsertedSettings("LCX", 3, DEPOSITS_BESIDE, vary=True),
     "LAD": InsertedSettings("LAD", 6, DEPOSITS_BESIDE, vary=True),
 }
-"""Settings of one scan each, by folder."""
+"""Settings of one further scan, another for each CT, by folder."""
 PARTS = USUAL | IN_TURN
 
 

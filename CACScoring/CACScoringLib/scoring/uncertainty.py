@@ -7,8 +7,8 @@ score of a still, noise-free scan of the patient.
 Each lesion belongs to the true score with its own probability, independently of the others; their sum has the
 distribution of a Poisson binomial with amounts. What remains uncertain of a sum, such as lesions that are no candidates
 and the outline of those that are, is a lognormal factor, wider for small sums. Intervals are conformal: the level is
-that at which nine of ten calibration patients have their true score inside (distributional conformal prediction:
-Chernozhukov, Wüthrich and Zhu 2021, 10.1073/pnas.2107794118, (2nd)).
+that at which nine of ten calibration patients with coronary calcium, and nine of ten without, have their true total
+inside (distributional conformal prediction: Chernozhukov, Wüthrich and Zhu 2021, 10.1073/pnas.2107794118, (2nd)).
 
 Reviewed scores have their repeatability: scores of the same patient on the same day differ, and differ more where there
 is more calcium. 95 % of such differences stay within factor × (intercept + slope × mean of both scores), from a
@@ -133,12 +133,12 @@ class ScoreDistribution:
     def interval(self, level: float) -> tuple[float, float]:
         """Return the interval between the quantiles (1 − level) / 2 and (1 + level) / 2, no lower than 0."""
         highest = float((np.log1p(self.sums) + 5 * self.spreads).max()) + 1e-3
-        places = np.array(((1 - level) / 2, (1 + level) / 2))
+        probabilities = np.array(((1 - level) / 2, (1 + level) / 2))
         low, high = np.zeros(2), np.full(2, highest)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            is_above = self.below(np.expm1(middle)) < places
-            low, high = np.where(is_above, middle, low), np.where(is_above, high, middle)
+            is_too_low = self.below(np.expm1(middle)) < probabilities
+            low, high = np.where(is_too_low, middle, low), np.where(is_too_low, high, middle)
         return math.expm1(low[0]), math.expm1(low[1])
 
     def chances(self, limits: Sequence[float]) -> tuple[float, ...]:
@@ -154,7 +154,7 @@ class ScoreErrors:
     Attributes:
         spread: SD of ln(1 + truth) around ln(1 + sum of the lesions that belong to it), of large scores.
         level: Probability between an interval's ends by the distribution alone, such that LEVEL of the calibration
-            patients have their true score inside.
+            patients have their true score inside; of totals, LEVEL of those with coronary calcium and of those without.
         sharpness: Weight of the lesions' log odds. The probabilities hold for all lesions, most of which are small;
             above 1, those that make a score are more certain.
         small: 1 + score at which the variance of ln(1 + truth) is twice that of large scores; 0 if all have the same.
@@ -167,8 +167,12 @@ class ScoreErrors:
 
     def __post_init__(self) -> None:
         """Raise WrongValueError for a value below 0, a level that is not between 0 and 1, or no sharpness."""
-        valid = {"spread": self.spread >= 0, "level": 0 < self.level < 1, "sharpness": self.sharpness > 0}
-        valid["small"] = self.small >= 0
+        valid = {
+            "spread": self.spread >= 0,
+            "level": 0 < self.level < 1,
+            "sharpness": self.sharpness > 0,
+            "small": self.small >= 0,
+        }
         for name, is_valid in valid.items():
             if not is_valid:
                 raise WrongValueError(name, getattr(self, name))

@@ -41,7 +41,7 @@ from ..data.lesion_rows import (
 )
 from ..project.training_scan import TrainingScan
 from .distributed import in_turn
-from .runs import TrainingData, start_from, training_run
+from .runs import TrainingData, check_start_share, start_from, training_run
 from .settings import LoopSettings, RunOptions, read_presets
 from .task import Task, channels_last
 
@@ -241,8 +241,7 @@ def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> 
     if not 1 <= settings.patients <= most or settings.validation_patients < 1 or settings.batch_size < 1:
         raise CTError(f"Give 1 to {most} patients, at least 1 to validate on, and at least 1 patch per step.")
     settings, card, start = start_from(options, settings, "lesions")
-    if not 0 <= settings.start_share < 1 or (settings.start_share and start is None):
-        raise CTError("start_share is a share from 0 to 1 of the weights of a model that --start gives.")
+    check_start_share(settings.start_share, start is not None)
     initial = None if start is None else copy.deepcopy(start.state_dict())
     with training_run(options, "lesions", settings, PRESETS, progress) as run:
         with run.progress.step("scans"):

@@ -15,7 +15,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from torch import nn
 
-from CACScoringLib.core.errors import DataError, ModelError, OutputError
+from CACScoringLib.core.errors import CTError, DataError, ModelError, OutputError
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import table_text
@@ -273,11 +273,28 @@ def start_from(
         start = next(model.path for model in list_models(networks[0]) if model.origin == BUNDLED)
     if start is None:
         return settings, None, None
-    card, network = read_network(start)
-    if card.network not in networks:
-        raise ModelError(f"{start} is a model for {card.network!r}; {START} needs one for {' or '.join(networks)}.")
+    card, network = read_start(start, *networks)
     config = type(settings.network)(**card.config) if card.network == networks[0] else settings.network
     return replace(settings, network=config, start=card.sha256), card, network
+
+
+def read_start(path: Path, *networks: str) -> tuple[ModelCard, nn.Module]:
+    """Read the card and the network of a model to start from, which must be of one of these networks.
+
+    Raises ModelError.
+    """
+    card, network = read_network(path)
+    if card.network not in networks:
+        raise ModelError(f"{path} is a model for {card.network!r}; {START} needs one for {' or '.join(networks)}.")
+    return card, network
+
+
+def check_start_share(share: float, has_start: bool) -> None:
+    """Raise CTError for a share of the initial weights that is impossible, or of which there is no model."""
+    if not 0 <= share < 1:
+        raise CTError(f"start_share is {share:g}. Give a share of the initial weights from 0 to below 1.")
+    if share and not has_start:
+        raise CTError(f"start_share {share:g} needs initial weights. Name their model by {START}, or leave it out.")
 
 
 def _write_table(options: RunOptions, data: TrainingData) -> None:

@@ -66,9 +66,11 @@ def test_scores_with_calcium_are_held_as_often_as_those_without():
     """Zeros, which are always held, hide in the level of all scores that many others are not."""
     lesions, truths = patients(250, 9, spread=0.6)
     empty = [LesionAmounts([], [])] * 750
-    both, zeros = [*lesions, *empty], np.concatenate([truths, np.zeros(750)])
+    all_lesions, all_truths = [*lesions, *empty], np.concatenate([truths, np.zeros(750)])
     full = [part for part, has_calcium in zip(lesions, truths > 0, strict=True) if has_calcium]
-    by_class, together = (fitted_errors(both, zeros, (0.4,), (1.0,), (0.0,), held) for held in (True, False))
+    by_class, together = (
+        fitted_errors(all_lesions, all_truths, (0.4,), (1.0,), (0.0,), is_by_class) for is_by_class in (True, False)
+    )
     assert covered(by_class, full, truths[truths > 0]) == pytest.approx(LEVEL, abs=0.02)
     assert covered(together, full, truths[truths > 0]) < LEVEL - 0.1
 

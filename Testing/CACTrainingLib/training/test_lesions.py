@@ -163,6 +163,8 @@ def test_impossible_settings_are_refused(tmp_path):
             train(options, settings, Progress())
     with pytest.raises(CTError, match="--start"):
         train(options, LesionTraining(start_share=0.5), Progress())
+    with pytest.raises(CTError, match="from 0 to below 1"):
+        train(options, LesionTraining(start_share=1.0), Progress())
 
 
 def test_weights_are_mixed_with_those_of_the_start():

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,12 +17,11 @@ from scipy import spatial
 
 from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import CTScan
-from CACScoringLib.core.errors import DataError, ModelError
+from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.text import START
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.models.cards import ModelCard, read_network
+from CACScoringLib.models.cards import ModelCard
 from CACScoringLib.networks.configs import VESSEL_KINDS, VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet, preset
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
@@ -32,6 +31,7 @@ from ...data.scan_samples import image_beside
 from ...data.scan_table import TableScan
 from ...project.training_scan import read_truth
 from ...training.loop import Outcome, train
+from ...training.runs import read_start
 from ...training.settings import LoopSettings
 from ..sources import SourceSettings, load, prepare
 from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
@@ -172,18 +172,16 @@ def training_task(
     if largest <= 0:
         raise DataError("No scan to train on has any calcium. Give scans with calcium too.")
     torch.manual_seed(settings.training.loop.seed)
-    network = VesselNet(settings.config) if settings.start is None else model_to_start_from(settings.start)[1]
+    network = VesselNet(settings.config) if settings.start is None else network_to_start_from(settings.start)[1]
     network.set_largest(largest)
     volumes = Volumes(files, training, settings.config), Volumes(files, validation, settings.config)
     return VesselTask(settings.training, network, *volumes, targets)
 
 
-def model_to_start_from(path: Path) -> tuple[ModelCard, VesselNet]:
+def network_to_start_from(path: Path) -> tuple[ModelCard, VesselNet]:
     """Read the card and the network of a vessel regression. Raises ModelError."""
-    card, network = read_network(path)
-    if not isinstance(network, VesselNet):
-        raise ModelError(f"{path} is a model for {card.network!r}; {START} needs one for vessels.")
-    return card, network
+    card, network = read_start(path, "vessels")
+    return card, cast(VesselNet, network)
 
 
 def fit_vessels(

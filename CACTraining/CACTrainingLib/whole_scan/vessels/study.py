@@ -35,7 +35,7 @@ from ...evaluation.experiment import HELD_OUT, Fit, FittedModel, Predict, Traini
 from ...evaluation.measures import ExperimentComparison, Measure, mean_absolute_difference, mean_value, of_classes
 from ...evaluation.papers import texts_of
 from ...evaluation.parts import Section
-from ...training.runs import TrainedModel
+from ...training.runs import TrainedModel, check_start_share
 from ...training.settings import RunOptions, facts_of
 from ..sources import ScanList, WholeScanStudy, WholeScanStudySettings, are_digital
 from . import fitting
@@ -173,10 +173,9 @@ class VesselStudy(WholeScanStudy):
     @classmethod
     def for_training(cls, options: RunOptions, settings: fitting.VesselSettings, progress: Progress) -> WholeScanStudy:
         training = settings.training
-        if not 0 <= training.start_share < 1 or (training.start_share and options.start is None):
-            raise CTError("start_share is a share from 0 to 1 of the weights of a model that --start gives.")
+        check_start_share(training.start_share, options.start is not None)
         if options.start is not None:
-            card, network = fitting.model_to_start_from(options.start)
+            card, network = fitting.network_to_start_from(options.start)
             training_of_start = replace(training, start=card.sha256)
             settings = replace(settings, config=network.config, training=training_of_start, start=options.start)
         return super().for_training(options, settings, progress)

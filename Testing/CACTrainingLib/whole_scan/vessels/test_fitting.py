@@ -278,11 +278,11 @@ def test_begun_from_a_model_with_given_validation_patients(tmp_path, prepared, m
         trained("none", None, 0.5)
     first = trained("first", None, 0.0)
     start = tmp_path / "first.json"
-    begun, mixed = trained("begun", start, 0.0), trained("mixed", start, 0.75)
-    assert begun.card.training.settings["start"] == first.card.sha256
+    continued, mixed = trained("continued", start, 0.0), trained("mixed", start, 0.75)
+    assert continued.card.training.settings["start"] == first.card.sha256
     training, validation = (set(names) for names in fit.call_args.args[2:4])
     assert validation == {f"p{n}" for n in range(1, COUNT, 5)}
     assert training == {f"p{n}" for n in range(COUNT) if uses[n % 5] == ""} - {"p7"}
-    near, far, both = (model.network.body.last.weight for model in (first, begun, mixed))
-    assert (far - near).abs().max() > 0.01
-    torch.testing.assert_close(both, 0.75 * near + 0.25 * far, atol=1e-3, rtol=0)
+    initial, final, mean = (model.network.body.last.weight for model in (first, continued, mixed))
+    assert (final - initial).abs().max() > 0.01
+    torch.testing.assert_close(mean, 0.75 * initial + 0.25 * final, atol=1e-3, rtol=0)
