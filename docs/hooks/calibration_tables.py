@@ -54,5 +54,5 @@ def _intervals(measured: dict[str, Any]) -> str:
         f"| {category} | {' | '.join('{} of {}'.format(*coverage[kind][category]) for kind in kinds)} |"
         for category in coverage["automatic"]
     ]
-    head = f"| true score, {measured['patients']} patients | {' | '.join(kinds.values())} |"
+    head = f"| true score, scans of {measured['patients']} patients | {' | '.join(kinds.values())} |"
     return "\n".join([head, "|---|---|---|", *rows])
