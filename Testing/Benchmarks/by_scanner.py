@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import datetime
 import json
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -115,6 +117,13 @@ def stated(estimate: Estimate, decimals: int = 2) -> str:
     value, low, high = (f"{number:.{decimals}f}" for number in (estimate.value, estimate.low, estimate.high))
     text = value if low == "nan" else f"{value} [{low}, {high}]"
     return re.sub(r"\b0\.", ".", text)
+
+
+def origin(command: str, settings: str, seed: int | str) -> dict[str, object]:
+    """Return the columns that say how a row of a table was made, with today's date and the commit checked out."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    date = datetime.date.today().isoformat()
+    return {"command": command, "settings": settings, "seed": seed, "date": date, "commit": commit.strip()}
 
 
 def write_rows(file: Path, rows: Sequence[dict[str, object]]) -> None:

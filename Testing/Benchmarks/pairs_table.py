@@ -10,15 +10,13 @@ of a still scan without noise.
 from __future__ import annotations
 
 import argparse
-import datetime
-import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from by_scanner import stated, write_rows
+from by_scanner import origin, stated, write_rows
 
 from CACScoringLib.core.files import read_json
 from CACScoringLib.models.choice import ModelChoice
@@ -57,21 +55,18 @@ def main() -> None:
         compared = evaluate(settings).records
         records += compared
         results += [read_result(output / "scans" / record.folder) for record in compared]
-        about = read_json(cohort / "cohort.json")["settings"]
-        data.append(f"{len(compared) // 2} patients from {about['first_number']}, {about['protocol']}")
+        drawn = read_json(cohort / "cohort.json")["settings"]
+        data.append(f"{len(compared) // 2} patients from {drawn['first_number']}, {drawn['protocol']}")
         for folder in sorted(cohort.glob("patient_*/scan_1")):
             true_scores[folder.parent.name] = _true_score(folder)
-        gated |= {record.name for record in compared if about["protocol"].startswith("cardiac")}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-    origin = {
-        "command": "cac evaluate reproducibility; Testing/Benchmarks/pairs_table.py",
-        "settings": "; ".join(data) + "; enriched, diverse, surroundings; two scans each",
-        "seed": SEED,
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.strip(),
-    }
+        gated |= {record.name for record in compared if drawn["protocol"].startswith("cardiac")}
+    about = origin(
+        "cac evaluate reproducibility; Testing/Benchmarks/pairs_table.py",
+        "; ".join(data) + "; enriched, diverse, surroundings; two scans each",
+        SEED,
+    )
     empty, rows = dict.fromkeys(COLUMNS.values(), ""), _rows(records, results, gated, true_scores)
-    write_rows(arguments.csv, [{"quantity": title, **empty, **cells, **origin} for title, cells in rows])
+    write_rows(arguments.csv, [{"quantity": title, **empty, **cells, **about} for title, cells in rows])
 
 
 def _rows(
