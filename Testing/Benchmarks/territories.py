@@ -66,7 +66,8 @@ def main() -> None:
                 for name, is_hit, amount in _quantities(output, possible, _from_fork(number, low), temperature):
                     shares.setdefault(VIEWS[view] + name, []).append((float(amount[is_hit].sum()), float(amount.sum())))
             print(f"{number} done", flush=True)
-    settings = f"{arguments.patients} patients from {FIRST_NUMBER}, as cac train territories draws them"
+    settings = f"{model.card.name} {model.card.sha256[:8]}; {arguments.patients} patients from {FIRST_NUMBER}, "
+    settings += "as cac train territories draws them"
     about = origin("Testing/Benchmarks/territories.py CSV", settings, SEED)
     rows = [{"quantity": name, "proportion": stated(_estimate(parts), 3), **about} for name, parts in shares.items()]
     write_rows(arguments.csv, rows)
