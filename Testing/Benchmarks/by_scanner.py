@@ -48,10 +48,13 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = arguments.measured.read_text(encoding="utf-8").splitlines()
     scans = sorted((_read(json.loads(line)["result"]) for line in lines if line.strip()), key=lambda s: s.patient)
+    folders = ", ".join(folder.name for folder in arguments.folders)
+    about = origin("Testing/Benchmarks/by_scanner.py MEASURED FOLDER ...", f"patients of {folders}", SEED)
     if arguments.scanners:
-        write_rows(arguments.scanners, list(_scanner_rows(scans, _scanners(arguments.folders))))
+        rows = _scanner_rows(scans, _scanners(arguments.folders))
+        write_rows(arguments.scanners, [{**row, **about} for row in rows])
     if arguments.constant:
-        write_rows(arguments.constant, [_constant_row(scans)])
+        write_rows(arguments.constant, [{**_constant_row(scans), **about}])
 
 
 def _scanners(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
