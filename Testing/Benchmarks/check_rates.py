@@ -286,13 +286,14 @@ def main() -> None:
     codes: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         scan = read_ct(options.scans / row["scan"])
-        usual = alarms(scan, networks)
+        ((_, itself),) = changed_scans(scan, "sound", [])
+        usual = alarms(itself, networks)
         for kind in options.kinds:
             known = {*usual, *DESCRIPTIONS} if kind == "faults" else row["true_alarms"].split()
             for name, changed in changed_scans(scan, kind, options.changes):
                 found = alarms(changed, None if name in DISKS else networks)
                 new = {code: severe for code, severe in found.items() if code not in known}
-                counts[name].update(scans=1, severe=any(new.values()), seen=kind == "faults" and bool(new))
+                counts[name].update(scans=1, severe=int(any(new.values())), seen=int(kind == "faults" and bool(new)))
                 codes[name].update(code for code in new if kind == "faults" or new[code])
         print(f"{row['name']} done", flush=True)
     for name, count in counts.items():
