@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("masks", type=Path)
     parser.add_argument("csv", type=Path)
-    parser.add_argument("--patients", type=int, default=30)
+    parser.add_argument("--patients", type=int, default=16)
     arguments = parser.parse_args()
     real = {}
     for file in sorted(arguments.masks.glob("*.nrrd")):
