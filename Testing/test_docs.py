@@ -22,7 +22,6 @@ FENCE = re.compile(r"^\s*```.*?^\s*```", re.MULTILINE | re.DOTALL)
 ORIGIN = {"command", "settings", "seed", "date", "commit"}
 WITHOUT_ORIGIN = {
     "papers.csv": "sets figures of papers, which it cites, beside those of other tables, which it names",
-    "map-from-slice-labels.csv": "to be completed",
     "people.csv": "to be completed",
     "people-otherwise.csv": "to be completed",
     "whole-scan.csv": "to be completed",
