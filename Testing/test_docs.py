@@ -24,7 +24,6 @@ WITHOUT_ORIGIN = {
     "papers.csv": "sets figures of papers, which it cites, beside those of other tables, which it names",
     "people.csv": "to be completed",
     "people-otherwise.csv": "to be completed",
-    "whole-scan.csv": "to be completed",
 }
 """Tables of results that lack a column of ORIGIN, and why."""
 NOT_OURS = {"--testing", "--no-splash", "--additional-module-paths", "--python-code", "--python-script"}  # of Slicer
