@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import datetime
 import json
 import re
+import subprocess
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -46,10 +48,13 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = arguments.measured.read_text(encoding="utf-8").splitlines()
     scans = sorted((_read(json.loads(line)["result"]) for line in lines if line.strip()), key=lambda s: s.patient)
+    folders = ", ".join(folder.name for folder in arguments.folders)
+    about = origin("Testing/Benchmarks/by_scanner.py MEASURED FOLDER ...", f"patients of {folders}", SEED)
     if arguments.scanners:
-        write_rows(arguments.scanners, list(_scanner_rows(scans, _scanners(arguments.folders))))
+        rows = _scanner_rows(scans, _scanners(arguments.folders))
+        write_rows(arguments.scanners, [{**row, **about} for row in rows])
     if arguments.constant:
-        write_rows(arguments.constant, [_constant_row(scans)])
+        write_rows(arguments.constant, [{**_constant_row(scans), **about}])
 
 
 def _scanners(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -115,6 +120,13 @@ def stated(estimate: Estimate, decimals: int = 2) -> str:
     value, low, high = (f"{number:.{decimals}f}" for number in (estimate.value, estimate.low, estimate.high))
     text = value if low == "nan" else f"{value} [{low}, {high}]"
     return re.sub(r"\b0\.", ".", text)
+
+
+def origin(command: str, settings: str, seed: int | str) -> dict[str, object]:
+    """Return the columns that say how a row of a table was made, with today's date and the commit checked out."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    date = datetime.date.today().isoformat()
+    return {"command": command, "settings": settings, "seed": seed, "date": date, "commit": commit.strip()}
 
 
 def write_rows(file: Path, rows: Sequence[dict[str, object]]) -> None:

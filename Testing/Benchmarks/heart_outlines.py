@@ -10,13 +10,13 @@ these slices the shape is interpolated, and lung is taken out. No network has le
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from by_scanner import origin, write_rows
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
@@ -37,13 +37,13 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
     networks = load_models(chosen_models(ModelChoice())).networks
-    with arguments.output.open("w", encoding="utf-8", newline="") as stream:
-        rows = csv.writer(stream, lineterminator="\n")
-        rows.writerow(["scan", "Dice"])
-        for name, outline in json.loads(OUTLINES.read_text(encoding="utf-8")).items():
-            scan = scan_from_image(sitk.ReadImage(str(arguments.scans / name)), Acquisition("NIfTI"))
-            heart = find_territories(scan, networks.territories).heart_mask(scan.hu.shape)
-            rows.writerow([name, f"{dice(heart, outlined(scan.hu, outline)):.3f}"])
+    about = origin("Testing/Benchmarks/heart_outlines.py SCANS CSV", networks.territories.card.name, "none")
+    rows = []
+    for name, outline in json.loads(OUTLINES.read_text(encoding="utf-8")).items():
+        scan = scan_from_image(sitk.ReadImage(str(arguments.scans / name)), Acquisition("NIfTI"))
+        heart = find_territories(scan, networks.territories).heart_mask(scan.hu.shape)
+        rows.append({"scan": name, "Dice": f"{dice(heart, outlined(scan.hu, outline)):.3f}", **about})
+    write_rows(arguments.output, rows)
 
 
 def outlined(hu: np.ndarray, outline: dict[str, Any]) -> np.ndarray:

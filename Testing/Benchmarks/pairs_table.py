@@ -10,8 +10,6 @@ reader knows every lesion and scores it at 130 HU; the true score is that of a s
 from __future__ import annotations
 
 import argparse
-import datetime
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from by_scanner import stated, write_rows
+from by_scanner import origin, stated, write_rows
 
 from CACScoringLib.core.files import read_json
 from CACScoringLib.models.choice import ModelChoice
@@ -96,16 +94,13 @@ def main() -> None:
         others = _rows(_scored(arguments.labels, ("map-labels",)))
         rows = [row.with_labels(other) for row, other in zip(rows, others, strict=True)]
         columns["labels"], command = LABELS, f"{command} (column {LABELS}: --model map-labels)"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-    origin = {
-        "command": f"{command}; Testing/Benchmarks/pairs_table.py",
-        "settings": "; ".join(scored.data) + "; enriched, diverse, surroundings; two scans each",
-        "seed": SEED,
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.strip(),
-    }
+    about = origin(
+        f"{command}; Testing/Benchmarks/pairs_table.py",
+        "; ".join(scored.data) + "; enriched, diverse, surroundings; two scans each",
+        SEED,
+    )
     cells = [{title: row.cells.get(method, "") for method, title in columns.items()} for row in rows]
-    table = [{"quantity": row.full_title, **cell, **origin} for row, cell in zip(rows, cells, strict=True)]
+    table = [{"quantity": row.full_title, **cell, **about} for row, cell in zip(rows, cells, strict=True)]
     write_rows(arguments.csv, table)
 
 

@@ -19,10 +19,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import json
 import math
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,7 +30,7 @@ from typing import Any, cast
 import numpy as np
 import SimpleITK as sitk
 import torch
-from by_scanner import stated, write_rows
+from by_scanner import origin, stated, write_rows
 
 from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.files import read_json
@@ -318,7 +316,6 @@ def write_people(table: Path, before: Path, now: Path, people: Path, data: Path)
         scans = {row["name"]: data / row["scan"] for row in csv.DictReader(file)}
     territories = load_model(find_model("territories").path, "cpu")
     models = {"before": load_model(before, "cpu"), "now": load_model(now, "cpu")}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
     about = [
         f"{model.card.name} {model.card.sha256[:8]}, factor {model.card.calibration[FACTOR]:g}, "
         f"least_certainty {model.card.calibration[CERTAINTY]:g}"
@@ -336,13 +333,11 @@ def write_people(table: Path, before: Path, now: Path, people: Path, data: Path)
             row[f"{column}: artery"] = fullest if counted and counted[fullest] >= NONE_BELOW else ""
             most = max(doubtful, key=lambda artery: doubtful[artery], default="")
             row["undetermined"] = f"{sum(doubtful.values()):.0f}, {most} {doubtful[most]:.0f}" if doubtful else "0"
-        row |= {
-            "command": "`cac score CT --whole-scan vessels`; Testing/Benchmarks/vessel_figures.py people",
-            "settings": f"{about[0]}; before: {about[1]}",
-            "seed": "none",
-            "date": datetime.date.today().isoformat(),
-            "commit": commit.strip(),
-        }
+        row |= origin(
+            "`cac score CT --whole-scan vessels`; Testing/Benchmarks/vessel_figures.py people",
+            f"{about[0]}; before: {about[1]}",
+            "none",
+        )
         row.pop("certainty", None)
         print({name: row[name] for name in list(row)[:8]}, flush=True)
     write_rows(table, [dict(row) for row in rows])

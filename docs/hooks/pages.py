@@ -2,8 +2,8 @@
 
 A page asks for a part by a comment, and the part stands between it and `<!-- end -->`:
 
-    <!-- table results/territories.csv: now = proportion | patients
-    LM / plain = LM
+    <!-- table results/territories.csv: proportion = share | date
+    all = all arteries
     -->
 
     | … |

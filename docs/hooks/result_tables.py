@@ -6,8 +6,8 @@ named by its first cell, of which a number of scans in brackets at the end may b
 `first / *` are all rows of that first cell, shown by their second. A name may be followed by ` = ` and the title to
 show instead.
 
-    table results/territories.csv: now = proportion | patients
-    LM / plain = LM
+    table results/territories.csv: proportion = share | date
+    all = all arteries
 
 A page, or a cell of a stored table between braces, asks for a figure by file, row and column, or by a model and the
 keys of its card. The column `n` of a table without one is what its row's name has in brackets.
@@ -132,9 +132,8 @@ def _row(file: Path, rows: dict[str, tuple[str, Row]], name: str) -> tuple[str, 
 def _cell(file: Path, row: Row, column: str) -> str:
     if column not in row:
         raise ValueError(f"{file} has no column {column!r}.")
-    for low, high in ((f"{column} low", f"{column} high"), (f"{column}_low", f"{column}_high")):
-        if row.get(low):
-            return f"{_number(row[column])} [{_number(row[low])}, {_number(row[high])}]"
+    if row.get(f"{column} low"):
+        return f"{_number(row[column])} [{_number(row[f'{column} low'])}, {_number(row[f'{column} high'])}]"
     return _number(row[column]) if re.fullmatch(rf"-?\d+\.\d{{{DECIMALS + 1},}}", row[column]) else row[column]
 
 
