@@ -1,22 +1,25 @@
 """Write how well finished radiograph models tell coronary calcium on radiographs of digital patients.
 
-    python Testing/Benchmarks/radiograph_areas.py RADIOGRAPHS CSV CARD ...
+    python Testing/Benchmarks/radiograph_areas.py RADIOGRAPHS CSV TITLE=CARD [TITLE=CARD ...]
 
 RADIOGRAPHS is a folder of `cac radiographs digital`, of patients that no model has learned from, and CARD the card of a
 model. Hearts are located by the model, as in scoring. Areas are of the image alone: of the patients as they are; of
 their own calcium, against all of them without coronary calcium too, where nothing but calcium tells them apart; and of
-all calcium drawn on their arteries. Intervals are over resamples of the patients.
+all calcium drawn on their arteries. Intervals are over resamples of the patients. Of each model after the first, the
+differences of the first one's areas from its own are written too.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-from functools import partial
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+from by_scanner import origin, stated, write_rows
 
 from CACScoringLib.models.cards import read_network
 from CACScoringLib.networks.radiograph import RadiographNet
@@ -27,28 +30,50 @@ from CACTrainingLib.radiograph.dataset import NONE, PATIENTS, RadiographSet, loa
 from CACTrainingLib.radiograph.task import predict_logits
 
 SEED = 0
-COLUMNS = ("model", "radiographs", "patients", "threshold", "area", "low", "high", "with", "without")
+THRESHOLDS = {0: "above 0", 100: "from 100", 400: "from 400"}
+GROUPS = ("", ": own calcium, and all without", ": all drawings, and all without")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of a model to the radiographs of a group. truth, logits: [radiographs, THRESHOLDS]."""
+
+    patients: np.ndarray
+    truth: np.ndarray
+    logits: np.ndarray
 
 
 def main() -> None:
     """Write the table of the areas."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("radiographs", type=Path)
-    parser.add_argument("output", type=Path)
-    parser.add_argument("cards", type=Path, nargs="+")
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("cards", nargs="+", metavar="TITLE=CARD")
     arguments = parser.parse_args()
     data = load_radiographs(read_radiographs(arguments.radiographs))
-    with arguments.output.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for card in arguments.cards:
-            writer.writerows(areas_of(card, data))
+    models = dict(argument.rsplit("=", 1) for argument in arguments.cards)
+    answers = {title: answers_of(Path(card), data) for title, card in models.items()}
+    numbers = sorted(int(number) for number in re.findall(r"\d+", " ".join(map(str, data.patients))))
+    rows: list[dict[str, object]] = []
+    for title, card in models.items():
+        settings = (
+            f"{len(data)} patients, {numbers[0]} to {numbers[-1]}; model {read_network(Path(card))[0].sha256[:8]}"
+        )
+        about = origin("Testing/Benchmarks/radiograph_areas.py RADIOGRAPHS CSV TITLE=CARD ...", settings, SEED)
+        first, *_ = answers
+        for group, own in answers[title].items():
+            rows.append({"model and radiographs": f"{title}{group}", **cells(own), **about})
+        for group, own in answers[title].items():
+            if title != first:
+                name = f"{first}, difference from the {title}{group}"
+                rows.append({"model and radiographs": name, **cells(answers[first][group], own), **about})
+    write_rows(arguments.csv, rows)
 
 
-def areas_of(path: Path, data: RadiographSet) -> list[tuple[object, ...]]:
-    """Return rows of COLUMNS of the model of a card."""
-    card, network = read_network(path)
-    network = cast(RadiographNet, network).eval()
+def answers_of(path: Path, data: RadiographSet) -> dict[str, Answers]:
+    """Return the answers of the model of a card to the radiographs of GROUPS."""
+    network = cast(RadiographNet, read_network(path)[1]).eval()
+    assert network.config.thresholds == tuple(map(float, THRESHOLDS)), f"{path} has other thresholds."
     drawings = range(min(len(drawn) for drawn in data.drawn))
     scores = {
         PATIENTS: data.scores[LABELS[0]],
@@ -57,22 +82,33 @@ def areas_of(path: Path, data: RadiographSet) -> list[tuple[object, ...]]:
     }
     cases = np.arange(len(data))
     logits = {number: predict_logits(network, data, cases, locate=True, number=number) for number in scores}
-    groups = {
-        "own calcium": (PATIENTS,),
-        "own calcium, and all without": (PATIENTS, NONE),
-        "all drawings, and all without": tuple(scores),
-    }
-    rows: list[tuple[object, ...]] = []
-    for title, numbers in groups.items():
-        score = np.concatenate([scores[number] for number in numbers])
-        values = np.concatenate([logits[number] for number in numbers])
-        truth = above(score, network.config.thresholds) > 0
-        patients = np.tile(data.patients, len(numbers))
-        for threshold, positive, value in zip(network.config.thresholds, truth.T, values.T, strict=True):
-            estimate = patient_estimate(partial(area_under_curve, truth=positive, scores=value), patients, SEED)
-            figures = (f"{figure:.3f}" for figure in (estimate.value, estimate.low, estimate.high))
-            rows.append((card.name, title, len(data), f"{threshold:g}", *figures, positive.sum(), (~positive).sum()))
-    return rows
+    parts = ((PATIENTS,), (PATIENTS, NONE), tuple(scores))
+    return {group: _joined(data, scores, logits, numbers) for group, numbers in zip(GROUPS, parts, strict=True)}
+
+
+def _joined(
+    data: RadiographSet, scores: dict[int, np.ndarray], logits: dict[int, np.ndarray], numbers: tuple[int, ...]
+) -> Answers:
+    score = np.concatenate([scores[number] for number in numbers])
+    truth = above(score, tuple(map(float, THRESHOLDS))) > 0
+    return Answers(np.tile(data.patients, len(numbers)), truth, np.concatenate([logits[n] for n in numbers]))
+
+
+def cells(own: Answers, other: Answers | None = None) -> dict[str, object]:
+    """Return the cells of a model's row, or of its differences from another model."""
+    counts = "; ".join(f"{positive.sum()}, {(~positive).sum()}" for positive in own.truth.T)
+    row: dict[str, object] = {"patients": len(set(own.patients)), "with, without: above 0; from 100; from 400": counts}
+    return {**row, **dict(_areas(own, other))}
+
+
+def _areas(own: Answers, other: Answers | None) -> Iterator[tuple[str, str]]:
+    for n, title in enumerate(THRESHOLDS.values()):
+
+        def difference(weights: np.ndarray, n: int = n) -> np.ndarray:
+            areas = [area_under_curve(weights, own.truth[:, n], part.logits[:, n]) for part in (own, other) if part]
+            return areas[0] - areas[1] if other else areas[0]
+
+        yield title, stated(patient_estimate(difference, own.patients, SEED))
 
 
 if __name__ == "__main__":
