@@ -3,10 +3,10 @@
     python Testing/Benchmarks/by_scanner.py MEASURED FOLDER ... [--scanners CSV] [--constant CSV]
 
 MEASURED is the file of measured scans that `cac calibrate` keeps in its cache, and FOLDER the digital patients that it
-was given. Scores are of a calibration that was fitted to other patients (`calibration.fit_lesions`), beside the ideal
-reader's of the same scan. Digital scanners have no maker's name: they differ in kernel, tube voltage, slices and
-gating. No network was trained on these patients, but on others of the same kinds of scanners: this is not what leaving
-one scanner out of a training would show.
+was given; scans that cut the heart, whose score is unknown, are left out. Scores are of a calibration that was fitted to
+other patients (`calibration.fit_lesions`), beside the ideal reader's of the same scan. Digital scanners have no maker's
+name: they differ in kernel, tube voltage, slices and gating. No network was trained on these patients, but on others of
+the same kinds of scanners: this is not what leaving one scanner out of a training would show.
 
 A constant is the mean score of each artery over the other patients; errors are in shares of the largest score of one
 artery, as Kecoglu's.
@@ -47,9 +47,11 @@ def main() -> None:
     parser.add_argument("--constant", type=Path)
     arguments = parser.parse_args()
     lines = arguments.measured.read_text(encoding="utf-8").splitlines()
-    scans = sorted((_read(json.loads(line)["result"]) for line in lines if line.strip()), key=lambda s: s.patient)
-    folders = ", ".join(folder.name for folder in arguments.folders)
-    about = origin("Testing/Benchmarks/by_scanner.py MEASURED FOLDER ...", f"patients of {folders}", SEED)
+    measured = (_read(json.loads(line)["result"]) for line in lines if line.strip())
+    scans = sorted((scan for scan in measured if scan.reference_agatston is not None), key=lambda scan: scan.patient)
+    cohorts = (json.loads((folder / "cohort.json").read_text())["settings"] for folder in arguments.folders)
+    patients = "; ".join(f"from {cohort['first_number']}, {cohort['protocol']}" for cohort in cohorts)
+    about = origin("Testing/Benchmarks/by_scanner.py MEASURED FOLDER ...", f"patients {patients}", SEED)
     if arguments.scanners:
         rows = _scanner_rows(scans, _scanners(arguments.folders))
         write_rows(arguments.scanners, [{**row, **about} for row in rows])
