@@ -3,8 +3,8 @@
     python Testing/Benchmarks/by_scanner.py MEASURED FOLDER ... [--scanners CSV] [--constant CSV]
 
 MEASURED is the file of measured scans that `cac calibrate` keeps in its cache, and FOLDER the digital patients that it
-was given; scans that cut the heart, whose score is unknown, are left out. Scores are of a calibration that was fitted to
-other patients (`calibration.fit_lesions`), beside the ideal reader's of the same scan. Digital scanners have no maker's
+was given; scans that cut the heart, whose score is unknown, are left out. Scores are of a calibration that was fitted
+to other patients (`calibration.fit_lesions`), beside the ideal reader's of the same scan. Digital scanners have no maker's
 name: they differ in kernel, tube voltage, slices and gating. No network was trained on these patients, but on others of
 the same kinds of scanners: this is not what leaving one scanner out of a training would show.
 
