@@ -22,8 +22,6 @@ FENCE = re.compile(r"^\s*```.*?^\s*```", re.MULTILINE | re.DOTALL)
 ORIGIN = {"command", "settings", "seed", "date", "commit"}
 WITHOUT_ORIGIN = {
     "papers.csv": "sets figures of papers, which it cites, beside those of other tables, which it names",
-    "people.csv": "to be completed",
-    "people-otherwise.csv": "to be completed",
 }
 """Tables of results that lack a column of ORIGIN, and why."""
 NOT_OURS = {"--testing", "--no-splash", "--additional-module-paths", "--python-code", "--python-script"}  # of Slicer
