@@ -4,9 +4,9 @@
 
 MEASURED is the file of measured scans that `cac calibrate` keeps in its cache, and FOLDER the digital patients that it
 was given; scans that cut the heart, whose score is unknown, are left out. Scores are of a calibration that was fitted
-to other patients (`calibration.fit_lesions`), beside the ideal reader's of the same scan. Digital scanners have no maker's
-name: they differ in kernel, tube voltage, slices and gating. No network was trained on these patients, but on others of
-the same kinds of scanners: this is not what leaving one scanner out of a training would show.
+to other patients (`calibration.fit_lesions`), beside the ideal reader's of the same scan. Digital scanners have no
+maker's name: they differ in kernel, tube voltage, slices and gating. No network was trained on these patients, but on
+others of the same kinds of scanners: this is not what leaving one scanner out of a training would show.
 
 A constant is the mean score of each artery over the other patients; errors are in shares of the largest score of one
 artery, as Kecoglu's.

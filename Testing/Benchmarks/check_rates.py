@@ -172,12 +172,12 @@ def with_block(pixels: int, distance: int) -> Change:
     def changed(hu: np.ndarray, mm: Spacing, rng: np.random.Generator) -> tuple[np.ndarray, Spacing] | None:
         ends, count = len(hu) // 4, hu[0].size // pixels
         k = int(rng.integers(ends, len(hu) - ends))
-        other = k + distance if k + distance < len(hu) else k - distance
-        if other < 0:
+        source = k + distance if k + distance < len(hu) else k - distance
+        if source < 0:
             return None
         start = pixels * int(rng.integers(count // 4, count - count // 4))
         hu = hu.copy()
-        hu.reshape(len(hu), -1)[k, start : start + pixels] = hu[other].ravel()[start : start + pixels]
+        hu.reshape(len(hu), -1)[k, start : start + pixels] = hu[source].ravel()[start : start + pixels]
         return hu, mm
 
     return changed
@@ -289,16 +289,16 @@ def main() -> None:
         ((_, itself),) = changed_scans(scan, "sound", [])
         usual = alarms(itself, networks)
         for kind in options.kinds:
-            known = {*usual, *DESCRIPTIONS} if kind == "faults" else row["true_alarms"].split()
+            expected = {*usual, *DESCRIPTIONS} if kind == "faults" else row["true_alarms"].split()
             for name, changed in changed_scans(scan, kind, options.changes):
-                found = alarms(changed, None if name in DISKS else networks)
-                new = {code: severe for code, severe in found.items() if code not in known}
+                warnings = alarms(changed, None if name in DISKS else networks)
+                new = {code: severe for code, severe in warnings.items() if code not in expected}
                 counts[name].update(scans=1, severe=int(any(new.values())), seen=int(kind == "faults" and bool(new)))
                 codes[name].update(code for code in new if kind == "faults" or new[code])
         print(f"{row['name']} done", flush=True)
     for name, count in counts.items():
-        found = ", ".join(f"{code} {number}" for code, number in codes[name].most_common())
-        print(f"{name:44} seen {count['seen']}, severe {count['severe']} of {count['scans']}; {found}")
+        frequent = ", ".join(f"{code} {number}" for code, number in codes[name].most_common())
+        print(f"{name:44} seen {count['seen']}, severe {count['severe']} of {count['scans']}; {frequent}")
     if options.csv:
         settings = f"{len(rows)} scans of results/people.csv; --changes {shlex.join(options.changes)}"
         about = origin("Testing/Benchmarks/check_rates.py TABLE SCANS --csv CSV", settings, SEED)

@@ -35,7 +35,7 @@ SEED = 0
 COLUMNS = {"automatic": "automatic", "map": "map", "reader": "ideal reader"}
 """Columns of the table by the methods of a study."""
 LABELS = "map from slice labels"
-"""Column of the map of other studies."""
+"""Column of the map learned from slice labels."""
 STORED = {"automatic": "threshold", "map": "decomposition"}
 """Methods of a result by those of a study."""
 FOUND_FROM = 10.0
@@ -67,11 +67,11 @@ class Row:
     counts: Mapping[str, int] = field(default_factory=dict)
     unit: str = ""
 
-    def with_labels(self, other: Row) -> Row:
+    def with_labels(self, labels: Row) -> Row:
         """Add the map of another study as the method "labels"."""
-        assert self.title == other.title, f"{self.title} is compared with {other.title}."
-        cells = {**self.cells, **({"labels": other.cells["map"]} if "map" in other.cells else {})}
-        counts = {**self.counts, **({"labels": other.counts["map"]} if "map" in other.counts else {})}
+        assert self.title == labels.title, f"{self.title} is compared with {labels.title}."
+        cells = {**self.cells, **({"labels": labels.cells["map"]} if "map" in labels.cells else {})}
+        counts = {**self.counts, **({"labels": labels.counts["map"]} if "map" in labels.counts else {})}
         return replace(self, cells=cells, counts=counts)
 
     @property
@@ -91,8 +91,8 @@ def main() -> None:
     scored = _scored(arguments.studies)
     rows, columns, command = list(_rows(scored)), dict(COLUMNS), "cac evaluate reproducibility"
     if arguments.labels:
-        others = _rows(_scored(arguments.labels, ("map-labels",)))
-        rows = [row.with_labels(other) for row, other in zip(rows, others, strict=True)]
+        by_labels = _rows(_scored(arguments.labels, ("map-labels",)))
+        rows = [row.with_labels(labels) for row, labels in zip(rows, by_labels, strict=True)]
         columns["labels"], command = LABELS, f"{command} (column {LABELS}: --model map-labels)"
     about = origin(
         f"{command}; Testing/Benchmarks/pairs_table.py",

@@ -88,13 +88,13 @@ def main() -> None:
 
 def measured(heart: np.ndarray, calcium: np.ndarray) -> Heart:
     """Measure masks [k, j, i] of a heart and its calcium."""
-    labels, found = ndimage.label(calcium)
+    labels, number_of_parts = ndimage.label(calcium)
     box = ndimage.find_objects(heart.astype(np.uint8))[0]
     depth = np.zeros(heart.shape, np.float32)
     depth[box] = ndimage.distance_transform_edt(np.pad(heart[box], 1), VOXEL_MM)[1:-1, 1:-1, 1:-1]
     voxel_mm3 = float(np.prod(VOXEL_MM))
     parts = []
-    for number in range(1, found + 1):
+    for number in range(1, number_of_parts + 1):
         places = np.argwhere(labels == number)
         if len(places) > 1:
             sides = _extents(places * np.array(VOXEL_MM))

@@ -61,12 +61,12 @@ def main() -> None:
         )
         about = origin("Testing/Benchmarks/radiograph_areas.py RADIOGRAPHS CSV TITLE=CARD ...", settings, SEED)
         first, *_ = answers
-        for group, own in answers[title].items():
-            rows.append({"model and radiographs": f"{title}{group}", **cells(own), **about})
-        for group, own in answers[title].items():
+        for group, part in answers[title].items():
+            rows.append({"model and radiographs": f"{title}{group}", **cells(part), **about})
+        for group, part in answers[title].items():
             if title != first:
                 name = f"{first}, difference from the {title}{group}"
-                rows.append({"model and radiographs": name, **cells(answers[first][group], own), **about})
+                rows.append({"model and radiographs": name, **cells(answers[first][group], part), **about})
     write_rows(arguments.csv, rows)
 
 
@@ -94,21 +94,26 @@ def _joined(
     return Answers(np.tile(data.patients, len(numbers)), truth, np.concatenate([logits[n] for n in numbers]))
 
 
-def cells(own: Answers, other: Answers | None = None) -> dict[str, object]:
+def cells(answers: Answers, former: Answers | None = None) -> dict[str, object]:
     """Return the cells of a model's row, or of its differences from another model."""
-    counts = "; ".join(f"{positive.sum()}, {(~positive).sum()}" for positive in own.truth.T)
-    row: dict[str, object] = {"patients": len(set(own.patients)), "with, without: above 0; from 100; from 400": counts}
-    return {**row, **dict(_areas(own, other))}
+    counts = "; ".join(f"{positive.sum()}, {(~positive).sum()}" for positive in answers.truth.T)
+    row: dict[str, object] = {
+        "patients": len(set(answers.patients)),
+        "with, without: above 0; from 100; from 400": counts,
+    }
+    return {**row, **dict(_areas(answers, former))}
 
 
-def _areas(own: Answers, other: Answers | None) -> Iterator[tuple[str, str]]:
+def _areas(answers: Answers, former: Answers | None) -> Iterator[tuple[str, str]]:
     for n, title in enumerate(THRESHOLDS.values()):
 
         def difference(weights: np.ndarray, n: int = n) -> np.ndarray:
-            areas = [area_under_curve(weights, own.truth[:, n], part.logits[:, n]) for part in (own, other) if part]
-            return areas[0] - areas[1] if other else areas[0]
+            areas = [
+                area_under_curve(weights, answers.truth[:, n], part.logits[:, n]) for part in (answers, former) if part
+            ]
+            return areas[0] - areas[1] if former else areas[0]
 
-        yield title, stated(patient_estimate(difference, own.patients, SEED))
+        yield title, stated(patient_estimate(difference, answers.patients, SEED))
 
 
 if __name__ == "__main__":

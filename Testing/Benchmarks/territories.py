@@ -44,7 +44,7 @@ SCANNED = TerritoryAugmentation(
     off_centre_mm=0, elsewhere_share=0, turn_degrees=0, tilt_degrees=0, scale=1, displacement_mm=0, specks=0
 )
 VIEWS = {"plain": "", "as scanned": "as scanned: "}
-ROOT, ANNULUS, OTHER = (TERRITORIES.index(name) for name in ("aortic valve and root", "mitral annulus", "other"))
+ROOT, ANNULUS, TISSUE = (TERRITORIES.index(name) for name in ("aortic valve and root", "mitral annulus", "other"))
 
 View = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Network input [2, k, j, i]; possible calcium by CALCIFYING [n, k, j, i]; place of the first voxel in the volume."""
@@ -82,11 +82,11 @@ def _views(volume: TerritoryVolume, number: int) -> dict[str, View]:
     possible = np.zeros((len(CALCIFYING), SIZE, SIZE, SIZE), np.float32)
     np.add.at(possible, (np.searchsorted(CALCIFYING, label[inside]), *place[:, inside]), value[inside])
     drawn = augment_patches(draw_patches([volume], SCANNED, np.random.default_rng([SEED, number])))
-    x, seen, labels = (drawn[name][0].numpy() for name in ("x", "possible", "labels"))
+    x, amounts, labels = (drawn[name][0].numpy() for name in ("x", "possible", "labels"))
     middle = np.array(heart_centre(volume)) - (SIZE - 1) / 2
     return {
         "plain": (patch.x.numpy(), possible, np.array(low, float)),
-        "as scanned": (x, np.where(labels == UNKNOWN, 0, seen), middle),
+        "as scanned": (x, np.where(labels == UNKNOWN, 0, amounts), middle),
     }
 
 
@@ -105,8 +105,8 @@ def _quantities(
     channel, *place = np.nonzero(possible)
     amount, true = possible[(channel, *place)].astype(float), np.array(CALCIFYING)[channel]
     probabilities, distance = output[(slice(None), *place)], from_fork[tuple(place)]
-    found = 1 + probabilities[1:].argmax(0)
-    is_right, in_artery = found == true, found <= 4
+    assigned = 1 + probabilities[1:].argmax(0)
+    is_right, in_artery = assigned == true, assigned <= 4
     calibrated = probabilities[1:5] ** (1 / temperature)
     confidence = calibrated.max(0) / np.maximum(calibrated.sum(0), 1e-3)
     of_artery, of_left = true <= 4, true <= 3
@@ -118,7 +118,7 @@ def _quantities(
         "within 5 mm of the fork": (of_left & (distance <= 5), is_right),
         "root assigned to an artery": (true == ROOT, in_artery),
         "annulus assigned to an artery": (true == ANNULUS, in_artery),
-        "pericardium and papillary muscles assigned to an artery": (true == OTHER, in_artery),
+        "pericardium and papillary muscles assigned to an artery": (true == TISSUE, in_artery),
         "confidence of .85 to .95 that is right": (is_called, 1 + calibrated.argmax(0) == true),
     }
     for name, (belongs, is_hit) in groups.items():
