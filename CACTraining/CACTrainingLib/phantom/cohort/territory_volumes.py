@@ -30,7 +30,7 @@ from ..anatomy.thorax import Thorax, apply_breath
 from ..scanner.motion import ScanPose
 from ..scanner.simulation import HIGHEST_HU, LOWEST_HU
 
-VERSION = 8
+VERSION = 9
 """Version in the files' names, raised with every change of the patients."""
 STEP_MM = TERRITORY_SPACING_MM[0]
 SHAPE = (120, 134, 160)
@@ -50,9 +50,13 @@ POSSIBLE = {
 """Territory of each kind of calcium, and its weight relative to all coronary calcium."""
 POSSIBLE_EACH = 40
 """Plaques or deposits drawn of each kind for the distribution, besides the patient's."""
-SHARES = {"contrast": 0.2, "arms": 0.3, "effusion": 0.15, "consolidation": 0.15, "shifted": 0.15, "flat": 0.4}
-"""Share of patients with enhanced blood, arms beside the trunk, fluid in the pleura, dense lung, a displaced heart, and
-a chest so flat that the heart touches its front wall and the spine."""
+SHARES = {
+    "contrast": 0.2, "arms": 0.3, "effusion": 0.15, "consolidation": 0.15, "shifted": 0.15, "flat": 0.4,
+    "surroundings": 0.5,
+}  # fmt: skip
+"""Share of patients with enhanced blood, arms beside the trunk, fluid in the pleura, dense lung, a displaced heart, a
+chest so flat that the heart touches its front wall and the spine, and with what real chests have around the heart:
+without it, the network takes all fat up to the lung for the pericardium's."""
 FLATTENED = (0.76, 0.95)
 _GRAIN_HU = 900.0
 _SPARSE = ("plaques", "deposits", "possible")
@@ -107,7 +111,7 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
     """Draw a patient positioned in the scanner, its traits of SHARES, and the generator for their appearance."""
     g = stream(number, 60)
     traits = {name: bool(g.random() < share) for name, share in SHARES.items()}
-    patient = draw_patient(number, prevalence=PREVALENCE, diverse=True)
+    patient = draw_patient(number, None, PREVALENCE, diverse=True, surroundings=traits["surroundings"])
     if traits["contrast"]:
         patient = add_contrast(patient)
     shift = g.normal(0, (6.0, 3.0, 6.0))
