@@ -10,8 +10,8 @@ mass that is 2.33 standard deviations of empty places above zero 19 times of 20.
 Simulated inserts are nine cylinders, 5, 3 and 1 mm wide and high, of three densities, at 80, 100, 120 and 135 kVp and
 15, 20 and 27 HU of noise, at rest or on a straight line at 10 to 60 mm/s in a gated half scan; their calibration is the
 scanner's true one. An insert is what has 130 HU and more about its place, which is given; where nothing has, its
-cylinder. Intervals are by the bootstrap over inserts: of one insert at one tube voltage and speed all noise is drawn
-together.
+cylinder. Inserts whose standard error could not be measured count for the masses alone. Intervals are by the bootstrap
+over inserts: of one insert at one tube voltage and speed all noise is drawn together.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Measured:
-    """Masses of an insert in mg, with the standard error of the integrated one; `name` tells what is drawn together."""
+    """Masses of an insert in mg, with the standard error of the integrated one, NaN if it has none.
+
+    name: Insert, tube voltage and speed, which are drawn together.
+    """
 
     name: str
     true: float
@@ -124,8 +127,9 @@ def row(title: str, masses: Sequence[Measured], limit: str = "") -> dict[str, ob
     )
     inserts = len(set(names))
     scans = len(masses) // inserts
-    is_within = np.abs(np.subtract(integrated, true)) <= error
-    within = patient_estimate(partial(mean, values=is_within), names, SEED)
+    has_error = np.isfinite(error)
+    is_within = (np.abs(np.subtract(integrated, true)) <= error)[has_error]
+    within = patient_estimate(partial(mean, values=is_within), np.array(names)[has_error], SEED)
     return {
         "on": title,
         "n": f"{inserts} inserts" + (f", {scans} scans of each" if scans > 1 else ""),
