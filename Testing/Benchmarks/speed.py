@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         medians = f"{arguments.machine}, medians of {RUNS} runs"
-        of_scan = f"`cac score`, {medians}"
+        of_scan = f"`cac score`, {medians}, largest memory"
         score(a0001, folder / "first")  # compiles bytecode, as once after an installation
         add(f"A0001 ({size(a0001)})", repeated(partial(score, a0001), folder), of_scan)
         threshold = partial(score, a0001, options=("--threshold-only",))
@@ -71,10 +71,15 @@ def main() -> None:
         add(
             f"`cac cohort`, {len(scans)} scans of 11 to 32 million voxels, each",
             repeated(partial(score_cohort, table), folder, len(scans)),
-            f"`cac cohort --workers 1`, {medians}",
+            f"`cac cohort --workers 1`, {medians}, largest memory",
         )
         phantom = repeated(make_patient, folder)
-        add("`cac phantom`, a patient and its two scans", phantom, f"`cac phantom --pairs 1`, {medians}", FIRST_NUMBER)
+        add(
+            "`cac phantom`, a patient and its two scans",
+            phantom,
+            f"`cac phantom --pairs 1`, {medians}, largest memory",
+            FIRST_NUMBER,
+        )
         add(
             "base installation",
             f"{installation_mb(folder / 'clone'):.0f} MB",
