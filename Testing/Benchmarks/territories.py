@@ -7,7 +7,8 @@ has 40 plaques in each artery and 40 deposits of each other kind (`phantom.POSSI
 over people. Calcium is assigned to its most probable territory except "outside"; an assignment's confidence is the
 share of its artery among the arteries, with the temperature of the model's card. Plain scans have no noise; as scanned
 they have the noise, slices, kernels, tissue and fields of view of `TerritoryAugmentation`, and are neither turned,
-moved nor scaled; calcium outside the field of view is left out.
+moved nor scaled; calcium outside the field of view is left out. The heart is compared in plain scans, in patients with
+and without what real chests have around it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from by_scanner import origin, stated, write_rows
 
+from CACScoringLib.anatomy.territories import IN_HEART
 from CACScoringLib.core.labels import TERRITORIES
 from CACScoringLib.models.cards import find_model, load_model
 from CACScoringLib.models.inference import predict
@@ -44,6 +46,8 @@ SCANNED = TerritoryAugmentation(
     off_centre_mm=0, elsewhere_share=0, turn_degrees=0, tilt_degrees=0, scale=1, displacement_mm=0, specks=0
 )
 VIEWS = {"plain": "", "as scanned": "as scanned: "}
+HEARTS = {False: "heart in plain fat, Dice", True: "heart with surroundings, Dice"}
+"""Quantities of the heart's outline, by whether a patient has surroundings."""
 ROOT, ANNULUS, TISSUE = (TERRITORIES.index(name) for name in ("aortic valve and root", "mitral annulus", "other"))
 
 View = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -61,10 +65,16 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         for number in range(FIRST_NUMBER, FIRST_NUMBER + arguments.patients):
             volume = territory_volume(number, Path(folder))
+            surroundings = HEARTS[draw(number)[2]["surroundings"]]
             for view, (x, possible, low) in _views(volume, number).items():
-                output = predict(model.network, x[None], 1)[0][0][1:]
-                for name, is_hit, amount in _quantities(output, possible, _from_fork(number, low), temperature):
+                heart, *output = predict(model.network, x[None], 1)[0][0]
+                quantities = _quantities(np.stack(output), possible, _from_fork(number, low), temperature)
+                for name, is_hit, amount in quantities:
                     shares.setdefault(VIEWS[view] + name, []).append((float(amount[is_hit].sum()), float(amount.sum())))
+                if view == "plain":
+                    found, true = heart >= IN_HEART, plain_patch(volume)[0].heart.numpy() > 0
+                    both = 2.0 * float((found & true).sum()), float(found.sum() + true.sum())
+                    shares.setdefault(surroundings, []).append(both)
             print(f"{number} done", flush=True)
     settings = f"{model.card.name} {model.card.sha256[:8]}; {arguments.patients} patients from {FIRST_NUMBER}, "
     settings += "as cac train territories draws them"
