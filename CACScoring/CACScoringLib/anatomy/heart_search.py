@@ -131,11 +131,17 @@ def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None)
         raise NoHeartError(f"{error}\n{doubt}") from error
     if heart is None or dice(heart.mask, lungs.mask) < MIN_AGREEMENT:
         heart, doubt = _by_network(scan, model, lungs.mask)
-    if heart is None or (doubt and dice(heart.mask, lungs.mask) < MIN_AGREEMENT):
-        return _between_lungs(scan, lungs, doubt)
-    if heart.mask[0].any() and heart.mask[-1].any() and without_arteries(heart.territories):
-        raise NoHeartError(f"{doubt}\nBoth ends of the scan cut it, as they cut a phantom.")
-    return heart
+    if heart is not None and (not doubt or dice(heart.mask, lungs.mask) >= MIN_AGREEMENT):
+        if _is_cut_at_both_ends(heart.mask) and without_arteries(heart.territories):
+            raise NoHeartError(f"{doubt}\nBoth ends of the scan cut it, as they cut a phantom.")
+        return heart
+    if heart is None and _is_cut_at_both_ends(lungs.mask):
+        raise NoHeartError(f"{doubt}\nBoth ends of the scan cut the region between the lungs, as they cut a phantom.")
+    return _between_lungs(scan, lungs, doubt)
+
+
+def _is_cut_at_both_ends(mask: np.ndarray) -> bool:
+    return bool(mask[0].any() and mask[-1].any())
 
 
 def _by_network(scan: CTScan, model: LoadedModel, expected: np.ndarray | None = None) -> tuple[HeartRegion | None, str]:
