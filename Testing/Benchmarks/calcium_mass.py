@@ -217,8 +217,8 @@ def measured(
         if dense.ids:
             ids.reshape(-1)[dense.voxels.flat] = number
             continue
-        near = np.abs(np.arange(hu.shape[0]) - k) * spacing_mm[2] <= max(place.size_mm, spacing_mm[2]) / 2
-        ids[near[:, None, None] & (distance * spacing_mm[0] <= max(place.size_mm / 2, 0.75 * spacing_mm[0]))] = number
+        slices = np.abs(np.arange(hu.shape[0]) - k) * spacing_mm[2] <= max(place.size_mm, spacing_mm[2]) / 2
+        ids[slices[:, None, None] & (distance * spacing_mm[0] <= max(place.size_mm / 2, 0.75 * spacing_mm[0]))] = number
     flat = np.flatnonzero(ids)
     lesions = LesionSet(
         {"id": range(1, len(places) + 1), "pseudo_mass_hu_mm3": pseudo_masses},

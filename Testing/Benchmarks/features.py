@@ -81,8 +81,8 @@ def main() -> None:
         scored = _scored(cohort, output / "scans")
         data.append(f"{len(scored)} patients from {about['first_number']}, {about['protocol']}")
         for patient in scored:
-            (scan, folder), (_, other) = patient
-            first, second = read_result(folder), read_result(other)
+            (scan, folder), (_, second_folder) = patient
+            first, second = read_result(folder), read_result(second_folder)
             networks |= {_networks(first), _networks(second)}
             pairs.extend(_pair_rows(kind, scan, first, second))
             drawn = patient_of(truth := scan.read_truth())

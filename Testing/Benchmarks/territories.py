@@ -72,9 +72,9 @@ def main() -> None:
                 for name, is_hit, amount in quantities:
                     shares.setdefault(VIEWS[view] + name, []).append((float(amount[is_hit].sum()), float(amount.sum())))
                 if view == "plain":
-                    found, true = heart >= IN_HEART, plain_patch(volume)[0].heart.numpy() > 0
-                    both = 2.0 * float((found & true).sum()), float(found.sum() + true.sum())
-                    shares.setdefault(surroundings, []).append(both)
+                    outline, true = heart >= IN_HEART, plain_patch(volume)[0].heart.numpy() > 0
+                    overlap = 2.0 * float((outline & true).sum()), float(outline.sum() + true.sum())
+                    shares.setdefault(surroundings, []).append(overlap)
             print(f"{number} done", flush=True)
     settings = f"{model.card.name} {model.card.sha256[:8]}; {arguments.patients} patients from {FIRST_NUMBER}, "
     settings += "as cac train territories draws them"
