@@ -151,6 +151,8 @@ def _by_network(scan: CTScan, model: LoadedModel, expected: np.ndarray | None = 
     except NoHeartError as error:
         return None, str(error)
     pericardium = territories.heart_mask(scan.hu.shape)
+    if not pericardium.any():
+        return None, f"The network {territories.source} found a heart beyond the scan alone."
     mask = widened(pericardium, scan.image.GetSpacing(), HEART_MARGIN_MM)
     heart = scan.coarse_grid.mask(mask, scan.grid)
     labels = territories.probability.argmax(0)

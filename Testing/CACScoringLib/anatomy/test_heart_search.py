@@ -42,9 +42,10 @@ def severe(region):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("heart", ["liver", None])
+@pytest.mark.parametrize("heart", ["liver", None, "beyond the scan"])
 def test_the_lungs_region_replaces_a_misled_network(chest, region, monkeypatch, heart):
-    network_says(monkeypatch, heart and getattr(chest, heart))
+    hearts = {"liver": chest.liver, None: None, "beyond the scan": np.zeros_like(chest.heart)}
+    network_says(monkeypatch, hearts[heart])
     located = find_heart(chest.scan(), None, NETWORK)
     np.testing.assert_array_equal(located.mask, region.mask)
     assert (located.source, severe(located)) == ("lungs", ["heart-from-lungs"])
