@@ -171,7 +171,7 @@ def patient_rows(
         territories: Territory network, which finds the heart too.
     """
     make = partial(digital_scan, number, difficulty, territories)
-    return _stored(folder / f"lesions-v{VERSION}-{number}.npy", make, number)
+    return _stored(_file(folder, number, territories), make, number)
 
 
 def inserted_rows(scan: TrainingScan, seed: int, folder: Path, territories: LoadedModel) -> np.ndarray:
@@ -186,7 +186,7 @@ def inserted_rows(scan: TrainingScan, seed: int, folder: Path, territories: Load
     Raises:
         CTError: The scan cannot be read, has contrast, or holds no heart.
     """
-    path = folder / f"lesions-v{VERSION}-{scan.fingerprint()}-{seed}.npy"
+    path = _file(folder, f"{scan.fingerprint()}-{seed}", territories)
     if not path.exists():
         _background(scan)  # raises errors that `_stored` would take for a scan without lesions
     return _stored(path, partial(_inserted_scan, scan, seed, territories), seed)
@@ -204,7 +204,7 @@ def clean_rows(scan: TrainingScan, view: int, folder: Path, territories: LoadedM
     Raises:
         CTError: The scan cannot be read.
     """
-    path = folder / f"lesions-v{VERSION}-{scan.fingerprint()}-clean-{view}.npy"
+    path = _file(folder, f"{scan.fingerprint()}-clean-{view}", territories)
     if not path.exists():
         _read(scan)  # raises errors as above
     return _stored(path, partial(_view, scan, view, territories), view)
@@ -281,7 +281,7 @@ def annotated_rows(scan: TrainingScan, folder: Path, territories: LoadedModel) -
         dense = dense_scan(ct, {}, territories, True)
         return replace(dense, labels=annotated_labels(dense.flat, readings))
 
-    return _stored(folder / f"lesions-v{VERSION}-{content.hexdigest()[:24]}.npy", make, 75)
+    return _stored(_file(folder, content.hexdigest()[:24], territories), make, 75)
 
 
 @dataclass(frozen=True)
@@ -342,6 +342,11 @@ def _inserted_scan(scan: TrainingScan, seed: int, territories: LoadedModel) -> D
     acquisition = replace(background.scan.acquisition, kvp=inserted.scanner.kvp)
     ct = scan_from_image(inserted.grid.image(inserted.hu), acquisition)
     return dense_scan(ct, sources_of(inserted), territories, True)
+
+
+def _file(folder: Path, name: object, territories: LoadedModel) -> Path:
+    """Return the file of a scan's rows, another for each territory network, whose answer they hold."""
+    return folder / f"lesions-v{VERSION}-{territories.card.sha256[:8]}-{name}.npy"
 
 
 def _stored(path: Path, make: Callable[[], DenseScan], seed: int) -> np.ndarray:

@@ -339,10 +339,9 @@ def _prepare_scan(work: Work, network: LoadedModel, job: tuple[TableScan, Path])
 
 
 def _key(scan: TableScan, settings: str) -> str:
-    """Return a digest of a scan's current files, the settings, and the heart network if no mask is given."""
+    """Return a digest of a scan's current files, the settings, and the network that finds heart and territories."""
     parts = [str(scan.ct.resolve()), str(scan.series), str(scan.heart and scan.heart.resolve()), settings]
-    if scan.heart is None:
-        parts.append(find_model("territories").card.sha256)
+    parts.append(find_model("territories").card.sha256)
     for place in (scan.ct, *([scan.heart] if scan.heart else [])):
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
             status = file.stat()

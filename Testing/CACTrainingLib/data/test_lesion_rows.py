@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from handmade_networks import loaded
 from images import image_of
 
 from CACScoringLib.anatomy.territories import Territories
@@ -15,7 +16,7 @@ from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.scan_grid import ScanGrid
-from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH
+from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH, TerritoryNetConfig
 from CACScoringLib.scoring.lesion_network import LesionPatch, network_input
 from CACTrainingLib.data import lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_batch, varied_batch
@@ -23,6 +24,9 @@ from CACTrainingLib.phantom.scanner.response import Stamp
 from CACTrainingLib.project.training_scan import TrainingScan
 
 RCA, ROOT = LESION_KINDS.index("RCA"), LESION_KINDS.index("aortic valve and root")
+NETWORK = loaded(None, TerritoryNetConfig())
+ANOTHER = replace(NETWORK, card=replace(NETWORK.card, sha256="1" * 64))
+"""Territory networks."""
 
 
 def test_a_voxel_is_of_the_kind_that_adds_most_or_noise():
@@ -156,8 +160,10 @@ def test_rows_are_written_once_and_read_back(rows, tmp_path, monkeypatch):
     monkeypatch.setattr(lesion_rows, "digital_scan", lambda number, *_: numbers.append(number))
     monkeypatch.setattr(lesion_rows, "scan_rows", lambda *_: rows)
     for _ in range(2):
-        np.testing.assert_array_equal(lesion_rows.patient_rows(7_000_003, None, tmp_path, None), rows)
+        np.testing.assert_array_equal(lesion_rows.patient_rows(7_000_003, None, tmp_path, NETWORK), rows)
     assert numbers == [7_000_003]
+    lesion_rows.patient_rows(7_000_003, None, tmp_path, ANOTHER)
+    assert numbers == [7_000_003] * 2, "rows hold the territories of a network"
 
 
 def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, monkeypatch):
@@ -171,8 +177,8 @@ def test_a_scan_without_a_heart_or_room_for_calcium_has_no_lesions(tmp_path, mon
     (tmp_path / "ct.nii.gz").touch()
     scan = TrainingScan(name="", patient="A0001", ct=tmp_path / "ct.nii.gz", heart=tmp_path / "ct.nii.gz")
     for _ in range(2):  # the second time from the file
-        assert len(lesion_rows.patient_rows(7_000_004, None, tmp_path, None)) == 0
-        assert len(lesion_rows.inserted_rows(scan, 3, tmp_path, None)) == 0
+        assert len(lesion_rows.patient_rows(7_000_004, None, tmp_path, NETWORK)) == 0
+        assert len(lesion_rows.inserted_rows(scan, 3, tmp_path, NETWORK)) == 0
 
 
 def speckled_scan(slices=24, spacing_mm=1.0):
@@ -233,16 +239,16 @@ def test_clean_scans_hold_nothing_coronary(rows, tmp_path, monkeypatch):
     sitk.WriteImage(speckled_scan().image, path)
     scan = TrainingScan(name="", patient="A0001", ct=path, heart=path)
     for view in (0, 1, 1):
-        assert len(lesion_rows.clean_rows(scan, view, tmp_path / "rows", None)) == len(rows)
+        assert len(lesion_rows.clean_rows(scan, view, tmp_path / "rows", NETWORK)) == len(rows)
     assert seen[0] == ((24, 40, 40), {}, True)
     assert len(seen) == 2, "kept in the cache"
 
 
 def test_rows_of_another_version_are_refused(tmp_path):
-    path = tmp_path / f"lesions-v{lesion_rows.VERSION}-7000005.npy"
+    path = lesion_rows._file(tmp_path, 7_000_005, NETWORK)
     np.save(path, np.zeros(lesion_rows.ROW.itemsize))
     with pytest.raises(CTError, match="Delete it"):
-        lesion_rows.patient_rows(7_000_005, None, tmp_path, None)
+        lesion_rows.patient_rows(7_000_005, None, tmp_path, NETWORK)
 
 
 def test_plain_patches_are_what_the_network_sees_in_a_scan(rows):

@@ -1,5 +1,7 @@
 """Preparation of scans, in this process."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -7,7 +9,9 @@ from in_this_process import InThisProcess
 from training_scans import HEART_SLICES, write_scan
 
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.models.cards import find_model
 from CACTrainingLib.data.scan_table import TableScan
+from CACTrainingLib.whole_scan import sources
 from CACTrainingLib.whole_scan.sources import load, prepare
 
 
@@ -71,3 +75,13 @@ def test_a_changed_scan_is_prepared_anew(scans, tmp_path):
     sitk.WriteImage(sitk.ReadImage(copy) + 10, copy)
     after = prepare([scan], tmp_path, "means", heart_hu, "a")[0]["0"]
     assert load(after)["mean"] == pytest.approx(load(before)["mean"] + 10, abs=0.01)
+
+
+@pytest.mark.long
+def test_another_territory_network_prepares_a_scan_anew_even_with_a_given_heart(scans, tmp_path, monkeypatch):
+    before, _ = prepare(scans[:1], tmp_path, "means", heart_hu, "a")
+    bundled = find_model("territories")
+    another = replace(bundled, card=replace(bundled.card, sha256="1" * 64))
+    monkeypatch.setattr(sources, "find_model", lambda network: another)
+    after, _ = prepare(scans[:1], tmp_path, "means", heart_hu, "a")
+    assert after["0"] != before["0"], "work sees its territories"
