@@ -113,7 +113,8 @@ def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None)
         model: Model that finds heart and territories; None to search from the lungs alone.
 
     Raises:
-        NoHeartError: Neither lungs nor network show a plausible heart.
+        NoHeartError: Neither lungs nor network show a plausible heart, or the network finds no arteries in a scan whose
+            ends both cut the heart, as those of a phantom do.
         MaskError: The mask does not fit the scan.
     """
     if mask is not None:
@@ -133,7 +134,7 @@ def find_heart(scan: CTScan, mask: sitk.Image | None, model: LoadedModel | None)
         heart, doubt = _by_network(scan, model, lungs.mask)
     if heart is not None and (not doubt or dice(heart.mask, lungs.mask) >= MIN_AGREEMENT):
         if _is_cut_at_both_ends(heart.mask) and without_arteries(heart.territories):
-            raise NoHeartError(f"{doubt}\nBoth ends of the scan cut it, as they cut a phantom.")
+            raise NoHeartError(f"{doubt} Give a heart mask.\nBoth ends of the scan cut it, as they cut a phantom.")
         return heart
     if heart is None and _is_cut_at_both_ends(lungs.mask):
         raise NoHeartError(f"{doubt}\nBoth ends of the scan cut the region between the lungs, as they cut a phantom.")
@@ -152,7 +153,7 @@ def _by_network(scan: CTScan, model: LoadedModel, expected: np.ndarray | None = 
         return None, str(error)
     pericardium = territories.heart_mask(scan.hu.shape)
     if not pericardium.any():
-        return None, f"The network {territories.source} found a heart beyond the scan alone."
+        return None, f"The network {territories.source} found a heart only beyond the scan's edges. Give a heart mask."
     mask = widened(pericardium, scan.image.GetSpacing(), HEART_MARGIN_MM)
     heart = scan.coarse_grid.mask(mask, scan.grid)
     labels = territories.probability.argmax(0)

@@ -212,7 +212,7 @@ class TestTerritories:
     @pytest.mark.parametrize(
         ("is_found", "reason"),
         [
-            (True, r"LAD holds 0 ml; 15 ml or more is usual\.\nBoth ends of the scan cut it"),
+            (True, r"LAD holds 0 ml; 15 ml or more is usual\. Give a heart mask\.\nBoth ends of the scan cut it"),
             (False, r"3 ml of heart\.\nBoth ends of the scan cut the region"),
         ],
     )
