@@ -37,12 +37,15 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
     networks = load_models(chosen_models(ModelChoice())).networks
-    about = origin("Testing/Benchmarks/heart_outlines.py SCANS CSV", networks.territories.card.name, "none")
+    settings = f"{networks.territories.card.name} {networks.territories.card.sha256[:8]}; pericardium outlined by an "
+    settings += "engineer in every third to fourth slice"
+    about = origin("Testing/Benchmarks/heart_outlines.py SCANS CSV", settings, "none")
     rows = []
     for name, outline in json.loads(OUTLINES.read_text(encoding="utf-8")).items():
         scan = scan_from_image(sitk.ReadImage(str(arguments.scans / name)), Acquisition("NIfTI"))
         heart = find_territories(scan, networks.territories).heart_mask(scan.hu.shape)
-        rows.append({"scan": name, "Dice": f"{dice(heart, outlined(scan.hu, outline)):.3f}", **about})
+        agreement = f"{dice(heart, outlined(scan.hu, outline)):.3f}".removeprefix("0")
+        rows.append({"scan": outline["title"], "Dice": agreement, **about})
     write_rows(arguments.output, rows)
 
 
