@@ -1,6 +1,6 @@
 """Digital patients for the territory network: painted without noise on its voxels, with their territories.
 
-A patient takes seconds: anatomy is painted at half the voxel of the network and averaged; vessels and calcium are points
+A patient takes seconds: anatomy is painted at half the network's voxel and averaged; vessels and calcium are points
 distributed to voxels. `territory_patches` adds effects of the scanner (noise, kernel, slices, field of view).
 """
 
