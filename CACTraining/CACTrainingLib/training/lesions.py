@@ -188,6 +188,18 @@ def lesion_metrics(network: Runner | nn.Module, data: LesionData) -> dict[str, f
         calcium of arteries or stents, for its own artery and for a device; of root, mitral annulus, noise and real
         scans without calcium the share taken for coronary.
     """
+    return measures(*lesion_answers(network, data))
+
+
+def lesion_answers(
+    network: Runner | nn.Module, data: LesionData
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Ask a network about every labelled voxel.
+
+    Returns:
+        Probabilities [n, kinds], and label, weight in the loss and group of scans of each voxel [n]: `measures` takes
+        them.
+    """
     kinds, labels, weights, groups = [], [], [], []
     for first in range(0, len(data), EVALUATED_AT_ONCE):
         batch = plain_batch(data.rows(np.arange(first, min(first + EVALUATED_AT_ONCE, len(data)))))
@@ -198,7 +210,7 @@ def lesion_metrics(network: Runner | nn.Module, data: LesionData) -> dict[str, f
         weights.append(batch.weights.numpy()[is_labelled])
         of_batch = data.group[first : first + EVALUATED_AT_ONCE]
         groups.append(np.repeat(of_batch, is_labelled.sum(axis=(1, 2, 3))))
-    return measures(*map(np.concatenate, (kinds, labels, weights, groups)))
+    return np.concatenate(kinds), np.concatenate(labels), np.concatenate(weights), np.concatenate(groups)
 
 
 def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> dict[str, float]:
