@@ -1,6 +1,6 @@
-"""Write how right the automatic score is on each kind of scanner, and the error that a constant has on the same data.
+"""Write how right the automatic score is by scanner and by artery, and the error that a constant has on the same data.
 
-    python Testing/Benchmarks/by_scanner.py MEASURED FOLDER ... [--scanners CSV] [--constant CSV]
+    python Testing/Benchmarks/by_scanner.py MEASURED FOLDER ... [--scanners CSV] [--arteries CSV] [--constant CSV]
 
 MEASURED is the file of measured scans that `cac calibrate` keeps in its cache, and FOLDER the digital patients that it
 was given; scans that cut the heart, whose score is unknown, are left out. Scores are of a calibration that was fitted
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.statistics.agreement import kappa
 from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, mean
 from CACScoringLib.statistics.patient_folds import category_of
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("measured", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--scanners", type=Path)
+    parser.add_argument("--arteries", type=Path)
     parser.add_argument("--constant", type=Path)
     arguments = parser.parse_args()
     lines = arguments.measured.read_text(encoding="utf-8").splitlines()
@@ -55,6 +57,8 @@ def main() -> None:
     if arguments.scanners:
         rows = _scanner_rows(scans, _scanners(arguments.folders))
         write_rows(arguments.scanners, [{**row, **about} for row in rows])
+    if arguments.arteries:
+        write_rows(arguments.arteries, [{**row, **about} for row in _artery_rows(scans)])
     if arguments.constant:
         write_rows(arguments.constant, [{**_constant_row(scans), **about}])
 
@@ -99,6 +103,25 @@ def _scanner_rows(scans: Sequence[MeasuredScan], scanners: dict[str, dict[str, A
             "above zero without calcium": f"{int(score[is_zero].astype(bool).sum())} of {int(is_zero.sum())}",
             "zero with calcium": f"{int((score[~is_zero] == 0).sum())} of {int((~is_zero).sum())}",
         }
+
+
+def _artery_rows(scans: Sequence[MeasuredScan]) -> Iterator[dict[str, object]]:
+    """Return a row of each artery: lesions that are called its calcium, and may count, by truth and verdict."""
+    _, _, dense = fit_lesions(scans)
+    for artery in ARTERIES:
+        called = dense[dense.artery == artery]
+        groups = {
+            "true, counted": called.coronary & called.counts,
+            "true, not counted": called.coronary & ~called.counts,
+            "false, counted": ~called.coronary & called.counts,
+        }
+        row: dict[str, object] = {"artery": artery}
+        for name, part in groups.items():
+            lesions = called[part]
+            row[name] = len(lesions)
+            row[f"{name}, patients"] = lesions.patient.nunique()
+            row[f"{name}, Agatston"] = round(float(lesions.agatston.sum()))
+        yield row
 
 
 def _constant_row(scans: Sequence[MeasuredScan]) -> dict[str, object]:
