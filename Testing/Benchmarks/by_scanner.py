@@ -121,6 +121,7 @@ def _artery_rows(scans: Sequence[MeasuredScan]) -> Iterator[dict[str, object]]:
             row[name] = len(lesions)
             row[f"{name}, patients"] = lesions.patient.nunique()
             row[f"{name}, Agatston"] = round(float(lesions.agatston.sum()))
+            row[f"{name}, largest"] = round(float(lesions.agatston.max())) if len(lesions) else 0
         yield row
 
 
