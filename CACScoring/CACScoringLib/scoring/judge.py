@@ -166,8 +166,7 @@ def verdicts(facts: ScanFacts, calibration: VerdictCalibration) -> LesionLabels 
 
     parts = voxel_parts(nearby.flat, nearby.arteries, kinds, hu, scan.grid)
     coronary, in_artery = parts.means[:, CORONARY_KINDS].sum(axis=1), parts.means[:, len(LESION_KINDS) :].sum(axis=1)
-    in_lcx = parts.answers == MAIN_ARTERIES.index(Artery.LCX)
-    probability = calibration.lesions.probability(coronary, in_artery, in_lcx, is_gated)
+    probability = calibration.lesions.probability(coronary, in_artery, is_gated)
     sites = dense.sites.copy()
     sites[is_asked] = _sites_of_parts(parts, nearby, probability >= calibration.counts_from)[parts.part]
     lesions = find_lesions(scan, Labelled(dense.flat, sites), facts.rules)

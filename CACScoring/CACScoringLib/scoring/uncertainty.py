@@ -202,45 +202,37 @@ class Uncertainty:
 class LesionCalibration:
     """Weights of log-odds that add up to those of a lesion being coronary calcium, stored with the calibration.
 
-    Gated scans and others have weights of their own, because motion makes rims that look like calcium. So has the LCX,
-    because the mitral annulus beside it calcifies too.
+    Gated scans and others have weights of their own, because motion makes rims that look like calcium.
 
     Attributes:
         network: Weight of the lesion network's answer.
         territories: Weight of the arteries' territories.
-        other_artery: Addend where the answer is not the LCX.
         intercept: Addend.
         gated_network: Weight of the lesion network's answer in gated scans.
         gated_territories: Weight of the arteries' territories in gated scans.
-        gated_other_artery: Addend in gated scans where the answer is not the LCX.
         gated_intercept: Addend in gated scans.
     """
 
     network: float = 1.0
     territories: float = 0.0
-    other_artery: float = 0.0
     intercept: float = 0.0
     gated_network: float = 1.0
     gated_territories: float = 0.0
-    gated_other_artery: float = 0.0
     gated_intercept: float = 0.0
 
-    def probability(
-        self, coronary: np.ndarray, in_artery: np.ndarray, in_lcx: np.ndarray, is_gated: bool
-    ) -> np.ndarray:
+    def probability(self, coronary: np.ndarray, in_artery: np.ndarray, is_gated: bool) -> np.ndarray:
         """Return the calibrated probability of being coronary calcium, [n].
 
         Args:
             coronary: Probability by the lesion network, [n].
             in_artery: Probability of lying in an artery's territory, [n].
-            in_lcx: True where the answer is the LCX, bool [n].
             is_gated: True if the scan was gated.
         """
-        weights = (self.network, self.territories, self.other_artery, self.intercept)
+        weights = (self.network, self.territories, self.intercept)
         if is_gated:
-            weights = (self.gated_network, self.gated_territories, self.gated_other_artery, self.gated_intercept)
-        evidence = weights[0] * log_odds(coronary) + weights[1] * place_log_odds(in_artery) + weights[3]
-        return 1 / (1 + np.exp(-(evidence + weights[2] * ~in_lcx)))
+            weights = (self.gated_network, self.gated_territories, self.gated_intercept)
+        evidence = weights[0] * log_odds(coronary) + weights[1] * place_log_odds(in_artery) + weights[2]
+        return 1 / (1 + np.exp(-evidence))
 
 
 def place_log_odds(in_artery: np.ndarray) -> np.ndarray:

@@ -26,7 +26,6 @@ import numpy as np
 import pandas as pd
 
 from CACScoringLib.core.errors import DataError
-from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, find_model, read_card
 from CACScoringLib.models.store import update_card
@@ -57,7 +56,7 @@ from ..training.fits import (
     fitted_uncertainty,
     fitted_weights,
 )
-from .measured_scans import LOGIT, MAP_RULE, OTHER_ARTERY, PLACE, SLICE_THRESHOLD, MeasuredScan, measure_all
+from .measured_scans import LOGIT, MAP_RULE, PLACE, SLICE_THRESHOLD, MeasuredScan, measure_all
 
 MAX_FALSE_SCANS = 0.04
 """Largest proportion of scans without coronary calcium, clean or with other calcium, that lesions without candidates
@@ -231,8 +230,7 @@ def fit_lesions(
         dense lesions with their cross-fitted probability and the column counts, True if they count by it.
     """
     dense = _stacked(scans, [scan.dense for scan in scans]).assign(probability=0.0)
-    dense[OTHER_ARTERY] = (dense.artery != Artery.LCX.key).astype(float)
-    likely, evidence = dense[LOGIT] >= MIN_ANSWER, (LOGIT, PLACE, OTHER_ARTERY)
+    likely, evidence = dense[LOGIT] >= MIN_ANSWER, (LOGIT, PLACE)
     weights: dict[bool, dict[str, float]] = {}
     for is_gated in (False, True):
         part = dense.is_gated == is_gated

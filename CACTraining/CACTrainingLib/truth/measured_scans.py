@@ -59,9 +59,9 @@ bundled map captures half as much calcium (0.35 instead of 0.70)."""
 SLICE_THRESHOLD = 0.05
 """Probability from which slices are decomposed by a classifier that has none stored; dense calcium needs no slice."""
 
-LOGIT, PLACE, OTHER_ARTERY = "network_logit", "place_logit", "other_artery"
+LOGIT, PLACE = "network_logit", "place_logit"
 """Evidence of a dense lesion: log-odds of being coronary calcium by the lesion network, before calibration, and of
-lying in the territory of an artery; 1 if it is not called LCX, else 0."""
+lying in the territory of an artery."""
 
 
 @dataclass(frozen=True)

@@ -52,15 +52,12 @@ def by_brightness(answers):
     return mock.patch.object(judge, "voxel_kinds", voxel_kinds)
 
 
-def facts_of(answers, scan=None, artery="LAD"):
-    """Measure the scan of `heart_with_territories` with a network that answers by brightness.
-
-    artery: Artery whose territory that of the LAD is instead.
-    """
+def facts_of(answers, scan=None):
+    """Measure the scan of `heart_with_territories` with a network that answers by brightness."""
     scan = scan or heart.scan()
     _, _, annulus, aorta = heart.boxes()
     lad = (slice(2, 12), slice(10, 28), slice(10, 48))
-    region = heart.region_of(scan.image, {artery: lad, "mitral annulus": annulus, "descending aorta": aorta})
+    region = heart.region_of(scan.image, {"LAD": lad, "mitral annulus": annulus, "descending aorta": aorta})
     with by_brightness(answers):
         return ScanFacts(scan, region, answers=dense_answers(scan, region, ScoringRules(), 8.0, None))
 
@@ -199,22 +196,14 @@ def test_another_calibration_or_limit_asks_no_network_again():
     assert verdicts(facts, VerdictCalibration()) is None, "nothing is judged without weights"
 
 
-def test_territories_and_artery_are_evidence_beside_the_network():
-    calibration = LesionCalibration(1.0, 0.5, 0.4, -1.0, 2.0, 1.0, 0.2, 1.0)
-    coronary, in_artery, in_lcx = np.array([0.7, 0.7, 0.2]), np.array([0.9, 0.1, 1.0]), np.array([False, True, False])
-    for is_gated, weights in ((False, (1.0, 0.5, 0.4, -1.0)), (True, (2.0, 1.0, 0.2, 1.0))):
-        expected = weights[0] * odds(coronary) + weights[1] * odds(np.clip(in_artery, 0.02, 0.98)) + weights[3]
-        expected += weights[2] * np.array([1, 0, 1])
-        assert odds(calibration.probability(coronary, in_artery, in_lcx, is_gated)) == pytest.approx(expected)
-    certain = calibration.probability(np.array([0.0, 1.0]), np.array([0.0, 1.0]), np.full(2, True), False)
+def test_territories_are_evidence_beside_the_network():
+    calibration = LesionCalibration(1.0, 0.5, -1.0, 2.0, 1.0, 1.0)
+    coronary, in_artery = np.array([0.7, 0.7, 0.2]), np.array([0.9, 0.1, 1.0])
+    for is_gated, weights in ((False, (1.0, 0.5, -1.0)), (True, (2.0, 1.0, 1.0))):
+        expected = weights[0] * odds(coronary) + weights[1] * odds(np.clip(in_artery, 0.02, 0.98)) + weights[2]
+        assert odds(calibration.probability(coronary, in_artery, is_gated)) == pytest.approx(expected)
+    certain = calibration.probability(np.array([0.0, 1.0]), np.array([0.0, 1.0]), False)
     assert odds(certain) == pytest.approx((odds(0.999) + 0.5 * odds(0.98)) * np.array([-1, 1]) - 1)
-
-
-@pytest.mark.parametrize(("name", "counts"), [("LAD", True), ("LCX", False)])
-def test_calcium_of_the_lcx_needs_more_evidence_by_such_a_calibration(name, counts):
-    calibration = VerdictCalibration(LesionCalibration(other_artery=2.0, intercept=-1.0))
-    facts = facts_of({**USUAL, LAD: {name: 0.7, "noise": 0.3}}, artery=name)
-    assert len(verdicts(facts, calibration).judged.of_status(COUNTED).lesions) == counts
 
 
 def test_a_broken_calibration_is_refused():

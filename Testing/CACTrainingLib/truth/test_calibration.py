@@ -128,7 +128,7 @@ def test_lesions_of_the_map_count_as_the_dense_ones_in_them():
 def judged(lesions, scan):
     """Return the probabilities of a scan's dense lesions by the stored calibration."""
     answers = (1 / (1 + np.exp(-scan.dense[name].to_numpy())) for name in (LOGIT, PLACE))
-    return lesions.probability(*answers, scan.dense.artery.to_numpy() == "LCX", scan.is_gated)
+    return lesions.probability(*answers, scan.is_gated)
 
 
 def test_dense_lesions_are_classified_by_cross_fitted_and_by_stored_calibration():
@@ -153,21 +153,6 @@ def test_network_and_territories_add_to_the_evidence_of_a_dense_lesion():
     lesions = calibration.fit_lesions(scans)[0]
     fitted = (lesions.network, lesions.territories, lesions.intercept)
     assert fitted == pytest.approx((1.5, 0.7, -2.0), abs=0.35)
-
-
-def test_what_is_called_lcx_has_its_own_addend():
-    """Two of three such lesions are calcium of the annulus; the network believes in all alike."""
-    generator, scans = np.random.default_rng(4), []
-    for number in range(60):
-        in_lcx = generator.random(12) < 0.5
-        coronary = generator.random(12) < np.where(in_lcx, 1 / 3, 0.9)
-        lesions = dense([(1.0, 0.0, is_coronary, 10.0) for is_coronary in coronary])
-        lesions["artery"] = np.where(in_lcx, "LCX", "LAD")
-        scans.append(measured(f"p{number}", "coronary", in_map([]), lesions, 1.0))
-    fitted, _, crossed = calibration.fit_lesions(scans)
-    assert crossed.groupby("artery").probability.mean().to_dict() == pytest.approx({"LCX": 1 / 3, "LAD": 0.9}, abs=0.08)
-    assert judged(fitted, scans[0]) == pytest.approx(np.where(scans[0].dense.artery == "LCX", 1 / 3, 0.9), abs=0.08)
-    assert set(crossed.artery[crossed.counts]) == {"LAD"}
 
 
 def rims(scans):

@@ -38,7 +38,7 @@ from CACTrainingLib.truth.recalibration import MIN_PATIENTS, Case, check, recali
 from CACTrainingLib.truth.records import ComparedScan
 from CACTrainingLib.truth.validation import ValidationSettings, validate
 
-BASE = LesionCalibration(0.5, 0.3, 0.4, 0.1, 0.6, 0.2, 0.1, -0.5)
+BASE = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
 CALIBRATION = {"candidates": asdict(BASE), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}
 """Calibration of the model in use."""
 
@@ -141,10 +141,10 @@ def test_outlines_teach_what_coronary_calcium_is(recalibration):
 def test_the_stored_weights_give_the_changed_probabilities(recalibration, is_gated):
     """The change of recorded log-odds is carried into all weights, of gated scans and others."""
     fitted = recalibration.fitted
-    answers = np.array([0.05, 0.5, 0.9]), np.array([0.9, 0.2, 0.5]), np.array([False, True, False])
-    former = BASE.probability(*answers, is_gated)
+    network, place = np.array([0.05, 0.5, 0.9]), np.array([0.9, 0.2, 0.5])
+    former = BASE.probability(network, place, is_gated)
     expected = changed(recalibration, *np.log(former / (1 - former)))
-    assert fitted.scores.candidates.probability(*answers, is_gated) == pytest.approx(expected)
+    assert fitted.scores.candidates.probability(network, place, is_gated) == pytest.approx(expected)
     assert expected != pytest.approx(former, abs=0.05)
 
 
