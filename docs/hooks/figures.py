@@ -52,18 +52,16 @@ def draw_people(tables: list[list[dict[str, str]]]) -> Figure:
 
 def draw_lesion_training(tables: list[list[dict[str, str]]]) -> Figure:
     """Draw the validation of trainings by their steps, a line for each number of digital patients."""
-    figure, axes = _figure(5.6, 3.6)
+    figure, axes = _figure(7.2, 3.6)
     rows = [row for row in tables[0] if row["steps"]]
     for number, patients in enumerate(dict.fromkeys(row["patients"] for row in rows)):
         part = [row for row in rows if row["patients"] == patients]
         steps, values = ([float(row[name]) for row in part] for name in ("steps", "log likelihood"))
         axes.plot(steps, values, "o-", color=f"C{number}", label=f"{int(patients):,} digital patients")
     means = {row["network"]: (row["patients"], float(row["log likelihood"])) for row in tables[0] if not row["steps"]}
-    last = max(float(row["steps"]) for row in rows)
     for name, (patients, value) in means.items():
         axes.axhline(value, color="0.4", linestyle="--" if patients else ":")
-        shift = (0, 3 if value == max(mean for _, mean in means.values()) else -9)
-        axes.annotate(name, (last, value), shift, textcoords="offset points", fontsize=8, ha="right")
+        axes.text(1.01, value, name, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     axes.set(xlabel="steps of 16 patches", ylabel="mean log likelihood of ten groups")
     axes.legend(loc="best", frameon=False, fontsize=8)
     return figure
