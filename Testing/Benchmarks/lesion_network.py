@@ -4,14 +4,14 @@
 
 Patients are of all difficulties by turns, as `cac train lesions` draws them. Those seen are the first of the training.
 The others follow those that trainings were validated on, so that no weights were chosen by them. Voxels are weighed as
-in the training's validation (`training.lesions.measures`). "Part" is what voxels of some kinds, as they truly are, add
-to the mean log likelihood.
+in the training's validation (`training.lesions.voxel_measures`). "Part" is what voxels of some kinds, as they truly
+are, add to the mean log likelihood.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +20,15 @@ from by_scanner import origin, stated, write_rows
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.parts import CORONARY_KINDS
-from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, estimate
+from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, ratio
 from CACTrainingLib.data.datasets import default_cache
 from CACTrainingLib.data.lesion_batches import LesionData
 from CACTrainingLib.data.lesion_rows import DIFFICULTIES, patient_rows, patients
-from CACTrainingLib.training.lesions import lesion_answers, measures
+from CACTrainingLib.training.lesions import LOG_LIKELIHOOD, lesion_answers, voxel_measures
 
 SEED = 0
 VALIDATION_PATIENTS = 45
 """Digital patients that trainings were validated on."""
-
-GROUPS = tuple(difficulty or "usual" for difficulty in DIFFICULTIES)
 
 PARTS = {
     "arteries": ("LM", "LAD", "LCX", "RCA"),
@@ -42,7 +40,7 @@ PARTS = {
 """Kinds that are taken together."""
 
 LEAST = 1e-4
-"""Least probability that a logarithm is taken of, as in `measures`."""
+"""Least probability that a logarithm is taken of, as in `voxel_measures`."""
 
 
 def main() -> None:
@@ -68,33 +66,42 @@ def main() -> None:
 def _estimates(model: LoadedModel, territories: LoadedModel, use: str, first: int, count: int) -> dict[str, Estimate]:
     """Return each quantity in some digital patients, with its interval over them."""
     folder, drawn = default_cache() / "lesions", patients(use, first + count)[first:]
-    rows = {str(number): [patient_rows(number, difficulty, folder, territories)] for number, difficulty in drawn}
-    kinds, labels, weights, names = lesion_answers(model.network, LesionData(rows))
-    patient = np.searchsorted(sorted(rows), names)
-    group = np.array([DIFFICULTIES.index(dict(drawn)[int(name)]) for name in sorted(rows)])[patient]
-    quantities = _quantities(kinds, labels, weights, group)
+    names = [str(number) for number, _ in drawn]
+    rows = {name: [patient_rows(*patient, folder, territories)] for name, patient in zip(names, drawn, strict=True)}
+    kinds, labels, weights, of_patient = lesion_answers(model.network, LesionData(rows))
+    place = {name: n for n, name in enumerate(names)}
+    patient = np.array([place[name] for name in of_patient.tolist()])
+    group = np.array([DIFFICULTIES.index(difficulty) for _, difficulty in drawn])
+    bootstrap = Bootstrap(names, np.random.default_rng(SEED))
 
-    def of_resamples(counts: np.ndarray) -> np.ndarray:
-        values = (_quantities(kinds, labels, weights * of_patient[patient], group) for of_patient in counts)
-        return np.array([[value.get(name, math.nan) for name in quantities] for value in values])
+    def summed(is_of: np.ndarray, values: np.ndarray | float = 1.0) -> np.ndarray:
+        return np.bincount(patient[is_of], (weights * values)[is_of], count)
 
-    values = Bootstrap(sorted(rows), np.random.default_rng(SEED)).result(of_resamples, sorted(rows)).values
-    return {name: estimate(values[:, n], count, count) for n, name in enumerate(quantities)}
-
-
-def _quantities(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray, group: np.ndarray) -> dict[str, float]:
-    """Return `measures`, the log likelihood of coronary or not, and the parts of PARTS; arguments as of `measures`."""
-    share = weights / np.bincount(group, weights)[group] / len(np.unique(group[weights > 0]))
-    is_coronary = np.isin(labels, CORONARY_KINDS)
-    coronary = kinds[:, CORONARY_KINDS].sum(axis=1)
+    result, everywhere = dict[str, Estimate](), np.full(len(labels), True)
+    of_voxels = voxel_measures(kinds, labels)
+    logs = of_voxels.pop(LOG_LIKELIHOOD)[1]
+    is_coronary, coronary = np.isin(labels, CORONARY_KINDS), kinds[:, CORONARY_KINDS].sum(axis=1)
     of_place = np.log(np.maximum(np.where(is_coronary, coronary, 1 - coronary), LEAST))
-    of_kind = share * np.log(np.maximum(np.take_along_axis(kinds, labels[:, None], 1)[:, 0], LEAST))
-    parts = {
-        f"part, {name}": float(of_kind[np.isin(labels, [LESION_KINDS.index(kind) for kind in part])].sum())
-        for name, part in PARTS.items()
-    }
-    values = measures(kinds, labels, weights, np.array(list(GROUPS))[group])
-    return {**values, "log likelihood, coronary or not": float((share * of_place).sum()), **parts}
+    means = {LOG_LIKELIHOOD: (everywhere, logs), f"{LOG_LIKELIHOOD}, coronary or not": (everywhere, of_place)}
+    for name, part in PARTS.items():
+        means[f"part, {name}"] = np.isin(labels, [LESION_KINDS.index(kind) for kind in part]), logs
+    for name, (is_of, values) in means.items():
+        statistic = partial(_mean_of_groups, summed(is_of, values), summed(everywhere), group)
+        result[name] = bootstrap.result(statistic, names).estimate
+    for name, (is_of, values) in of_voxels.items():
+        if is_of.any():
+            statistic = partial(ratio, numerator=summed(is_of, values), denominator=summed(is_of))
+            result[name] = bootstrap.result(statistic, names).estimate
+    return result
+
+
+def _mean_of_groups(sums: np.ndarray, amounts: np.ndarray, group: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the mean over groups of patients of their sums over their amounts, [resamples].
+
+    counts: Times that each patient was drawn, [resamples, patients].
+    """
+    is_in = group == np.arange(len(DIFFICULTIES))[:, None]
+    return ((counts @ (is_in * sums).T) / (counts @ (is_in * amounts).T)).mean(axis=1)
 
 
 if __name__ == "__main__":

@@ -215,33 +215,40 @@ def lesion_answers(
 
 def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> dict[str, float]:
     """Compute `lesion_metrics` of probabilities [n, kinds], labels, weights and groups [n] of voxels."""
+    of_voxels = voxel_measures(kinds, labels)
+    logs, by_group = of_voxels.pop(LOG_LIKELIHOOD)[1], {}
+    for group in dict.fromkeys(groups.tolist()):
+        is_in_group = groups == group
+        by_group[group] = float(np.average(logs[is_in_group], weights=weights[is_in_group]))
+    values = {LOG_LIKELIHOOD: float(np.mean([*by_group.values()]))}
+    values |= {f"{LOG_LIKELIHOOD}, {group}": value for group, value in by_group.items()}
+    shares = {name: (value[is_of], weights[is_of]) for name, (is_of, value) in of_voxels.items()}
+    return values | {name: float(np.average(value, weights=w)) for name, (value, w) in shares.items() if w.sum() > 0}
+
+
+LOG_LIKELIHOOD = "log likelihood"
+
+
+def voxel_measures(kinds: np.ndarray, labels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return what `measures` are weighted means of: the voxels that each is of, bool [n], and its values, [n].
+
+    kinds: Probabilities, [n, kinds]. labels: [n].
+    """
     coronary = kinds[:, CORONARY_KINDS].sum(axis=1)
-    likeliest = kinds.argmax(axis=1)
+    likeliest, is_found = kinds.argmax(axis=1), coronary > 0.5
     likelihood = np.where(
         labels == NOT_CORONARY,
         1 - coronary,
         np.take_along_axis(kinds, np.minimum(labels, NOT_CORONARY - 1)[:, None], 1)[:, 0],
     )
-    logs = np.log(np.maximum(likelihood, 1e-4))
-    by_group = {}
-    for group in dict.fromkeys(groups.tolist()):
-        is_in_group = groups == group
-        by_group[group] = float(np.average(logs[is_in_group], weights=weights[is_in_group]))
-    values = {"log likelihood": float(np.mean([*by_group.values()]))}
-    values |= {f"log likelihood, {group}": value for group, value in by_group.items()}
-
-    def share(name: str, of_voxels: np.ndarray, is_so: np.ndarray) -> None:
-        if weights[of_voxels].sum() > 0:
-            values[name] = float(np.average(is_so[of_voxels], weights=weights[of_voxels]))
-
+    result = {LOG_LIKELIHOOD: (np.full(len(labels), True), np.log(np.maximum(likelihood, 1e-4)))}
     for number, kind in enumerate(LESION_KINDS[:ARTERY_KINDS]):
-        share(f"{kind} found", labels == number, coronary > 0.5)
-        share(f"{kind} named", labels == number, likeliest == number)
-    share("calcium as device", labels < ARTERY_KINDS, np.isin(likeliest, DEVICES))
-    for number, name in ((ROOT, "root"), (MITRAL, "mitral"), (NOISE, "noise")):
-        share(f"{name} as coronary", labels == number, coronary > 0.5)
-    share("real as coronary", labels == NOT_CORONARY, coronary > 0.5)
-    return values
+        result[f"{kind} found"] = labels == number, is_found
+        result[f"{kind} named"] = labels == number, likeliest == number
+    result["calcium as device"] = labels < ARTERY_KINDS, np.isin(likeliest, DEVICES)
+    for number, name in ((ROOT, "root"), (MITRAL, "mitral"), (NOISE, "noise"), (NOT_CORONARY, "real")):
+        result[f"{name} as coronary"] = labels == number, is_found
+    return result
 
 
 def train(options: RunOptions, settings: LesionTraining, progress: Progress) -> Path:
