@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.statistics.agreement import kappa
@@ -54,11 +55,12 @@ def main() -> None:
     cohorts = (json.loads((folder / "cohort.json").read_text())["settings"] for folder in arguments.folders)
     patients = "; ".join(f"from {cohort['first_number']}, {cohort['protocol']}" for cohort in cohorts)
     about = origin("Testing/Benchmarks/by_scanner.py MEASURED FOLDER ...", f"patients {patients}", SEED)
+    _, _, dense = fit_lesions(scans)
     if arguments.scanners:
-        rows = _scanner_rows(scans, _scanners(arguments.folders))
+        rows = _scanner_rows(scans, dense, _scanners(arguments.folders))
         write_rows(arguments.scanners, [{**row, **about} for row in rows])
     if arguments.arteries:
-        write_rows(arguments.arteries, [{**row, **about} for row in _artery_rows(scans)])
+        write_rows(arguments.arteries, [{**row, **about} for row in _artery_rows(dense)])
     if arguments.constant:
         write_rows(arguments.constant, [{**_constant_row(scans), **about}])
 
@@ -77,9 +79,13 @@ def _groups(scan: MeasuredScan, scanner: dict[str, Any]) -> list[str]:
     return ["all", f"kernel {scanner['kernel']['name']}", f"{scanner['kvp']:.0f} kVp", f"slices {slices}", gating]
 
 
-def _scanner_rows(scans: Sequence[MeasuredScan], scanners: dict[str, dict[str, Any]]) -> Iterator[dict[str, object]]:
-    """Return a row of each group: totals of the automatic score against the ideal reader's."""
-    _, _, dense = fit_lesions(scans)
+def _scanner_rows(
+    scans: Sequence[MeasuredScan], dense: pd.DataFrame, scanners: dict[str, dict[str, Any]]
+) -> Iterator[dict[str, object]]:
+    """Return a row of each group: totals of the automatic score against the ideal reader's.
+
+    dense: Lesions of the scans as of `fit_lesions`.
+    """
     counted = dense[dense.counts].groupby("scan").agatston.sum().reindex(range(len(scans)), fill_value=0.0).to_numpy()
     read = np.array([sum(scan.reader_agatston.values()) for scan in scans])
     groups: dict[str, list[int]] = {}
@@ -105,9 +111,8 @@ def _scanner_rows(scans: Sequence[MeasuredScan], scanners: dict[str, dict[str, A
         }
 
 
-def _artery_rows(scans: Sequence[MeasuredScan]) -> Iterator[dict[str, object]]:
+def _artery_rows(dense: pd.DataFrame) -> Iterator[dict[str, object]]:
     """Return a row of each artery: lesions that are called its calcium, and may count, by truth and verdict."""
-    _, _, dense = fit_lesions(scans)
     for artery in ARTERIES:
         called = dense[dense.artery == artery]
         groups = {

@@ -24,7 +24,7 @@ from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, ratio
 from CACTrainingLib.data.datasets import default_cache
 from CACTrainingLib.data.lesion_batches import LesionData
 from CACTrainingLib.data.lesion_rows import DIFFICULTIES, patient_rows, patients
-from CACTrainingLib.training.lesions import LOG_LIKELIHOOD, lesion_answers, voxel_measures
+from CACTrainingLib.training.lesions import LEAST_PROBABILITY, LOG_LIKELIHOOD, lesion_answers, voxel_measures
 
 SEED = 0
 VALIDATION_PATIENTS = 45
@@ -39,9 +39,6 @@ PARTS = {
 }
 """Kinds that are taken together."""
 
-LEAST = 1e-4
-"""Least probability that a logarithm is taken of, as in `voxel_measures`."""
-
 
 def main() -> None:
     """Write the table that the arguments name."""
@@ -52,13 +49,14 @@ def main() -> None:
     arguments = parser.parse_args()
     model = load_model(arguments.model or find_model("lesions").path, "cpu")
     territories = load_model(find_model("territories").path, "cpu")
-    unseen = _estimates(model, territories, "validation", VALIDATION_PATIENTS, arguments.patients)
-    seen = _estimates(model, territories, "training", 0, arguments.patients)
+    first = {"unseen": ("validation", VALIDATION_PATIENTS), "seen": ("training", 0)}
+    columns = {name: _estimates(model, territories, *start, arguments.patients) for name, start in first.items()}
     settings = f"{model.card.name} {model.card.sha256[:8]}; {territories.card.name} {territories.card.sha256[:8]}; "
     settings += f"{arguments.patients} patients of the training; as many after {VALIDATION_PATIENTS} of the validation"
     about = origin("Testing/Benchmarks/lesion_network.py CSV", settings, SEED)
     rows = [
-        {"quantity": name, "unseen": stated(unseen[name], 3), "seen": stated(seen[name], 3), **about} for name in unseen
+        {"quantity": name, **{key: stated(column[name], 3) for key, column in columns.items()}, **about}
+        for name in columns["unseen"]
     ]
     write_rows(arguments.csv, rows)
 
@@ -81,7 +79,7 @@ def _estimates(model: LoadedModel, territories: LoadedModel, use: str, first: in
     of_voxels = voxel_measures(kinds, labels)
     logs = of_voxels.pop(LOG_LIKELIHOOD)[1]
     is_coronary, coronary = np.isin(labels, CORONARY_KINDS), kinds[:, CORONARY_KINDS].sum(axis=1)
-    of_place = np.log(np.maximum(np.where(is_coronary, coronary, 1 - coronary), LEAST))
+    of_place = np.log(np.maximum(np.where(is_coronary, coronary, 1 - coronary), LEAST_PROBABILITY))
     means = {LOG_LIKELIHOOD: (everywhere, logs), f"{LOG_LIKELIHOOD}, coronary or not": (everywhere, of_place)}
     for name, part in PARTS.items():
         means[f"part, {name}"] = np.isin(labels, [LESION_KINDS.index(kind) for kind in part]), logs

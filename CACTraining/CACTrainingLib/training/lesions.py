@@ -62,6 +62,13 @@ INTENDED_USE = (
 )
 
 
+LOG_LIKELIHOOD = "log likelihood"
+"""Name of the measure that chooses the best weights."""
+
+LEAST_PROBABILITY = 1e-4
+"""Least probability that a logarithm is taken of."""
+
+
 @dataclass(frozen=True)
 class LesionTraining:
     """Settings of the lesion network's training.
@@ -121,7 +128,7 @@ class LesionTask(Task[LesionTraining]):
     """
 
     exported = "lesions"
-    better = "log likelihood"
+    better = LOG_LIKELIHOOD
 
     def __init__(
         self,
@@ -194,11 +201,11 @@ def lesion_metrics(network: Runner | nn.Module, data: LesionData) -> dict[str, f
 def lesion_answers(
     network: Runner | nn.Module, data: LesionData
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Ask a network about every labelled voxel.
+    """Ask a network about every labelled voxel of some scans.
 
     Returns:
-        Probabilities [n, kinds], and label, weight in the loss and group of scans of each voxel [n]: `measures` takes
-        them.
+        What `measures` takes: the probabilities [n, kinds], and of each voxel [n] its label (index of its kind, or
+        NOT_CORONARY), its weight in the loss, and the group of scans that it is of.
     """
     kinds, labels, weights, groups = [], [], [], []
     for first in range(0, len(data), EVALUATED_AT_ONCE):
@@ -226,13 +233,15 @@ def measures(kinds: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups:
     return values | {name: float(np.average(value, weights=w)) for name, (value, w) in shares.items() if w.sum() > 0}
 
 
-LOG_LIKELIHOOD = "log likelihood"
-
-
 def voxel_measures(kinds: np.ndarray, labels: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return what `measures` are weighted means of: the voxels that each is of, bool [n], and its values, [n].
+    """Return what `measures` are weighted means of.
 
-    kinds: Probabilities, [n, kinds]. labels: [n].
+    Args:
+        kinds: Probability of each of LESION_KINDS at each voxel, [n, kinds].
+        labels: Index of each voxel's kind, or NOT_CORONARY, [n].
+
+    Returns:
+        By name, the voxels that a measure is of, bool [n], and its values, [n].
     """
     coronary = kinds[:, CORONARY_KINDS].sum(axis=1)
     likeliest, is_found = kinds.argmax(axis=1), coronary > 0.5
@@ -241,7 +250,7 @@ def voxel_measures(kinds: np.ndarray, labels: np.ndarray) -> dict[str, tuple[np.
         1 - coronary,
         np.take_along_axis(kinds, np.minimum(labels, NOT_CORONARY - 1)[:, None], 1)[:, 0],
     )
-    result = {LOG_LIKELIHOOD: (np.full(len(labels), True), np.log(np.maximum(likelihood, 1e-4)))}
+    result = {LOG_LIKELIHOOD: (np.full(len(labels), True), np.log(np.maximum(likelihood, LEAST_PROBABILITY)))}
     for number, kind in enumerate(LESION_KINDS[:ARTERY_KINDS]):
         result[f"{kind} found"] = labels == number, is_found
         result[f"{kind} named"] = labels == number, likeliest == number
