@@ -202,7 +202,8 @@ def _named_models(choice: ModelChoice, stored: dict[str, StoredModel]) -> dict[s
         if network in ESTIMATORS and choice.estimates != (ALL,) and network not in choice.estimates:
             raise ModelError(f"{name} gives a whole-scan estimate. Request it with --whole-scan {network}.")
         if network not in {**SCORING, **ESTIMATORS}:
-            raise ModelError(f"{name} is a model for {network!r}; scans are scored by models for {', '.join(SCORING)}.")
+            kinds = ", ".join(SCORING)
+            raise ModelError(f"{name} is for {network!r}, and scores no CT. Leave it out, or name a model for {kinds}.")
         if network in named:
             raise ModelError(f"Two models for {network!r} are named. Name one of each kind.")
         named[network] = stored[name]
