@@ -24,7 +24,7 @@ WITHOUT_ORIGIN = {
     "papers.csv": "sets figures of papers, which it cites, beside those of other tables, which it names",
 }
 """Tables of results that lack a column of ORIGIN, and why."""
-NOT_RECORDED = {"radiograph-study.csv", "whole-scan.csv"}
+NOT_RECORDED = {"radiograph-study.csv"}
 """Tables of results with figures that nobody can repeat, because seed or options were not recorded."""
 NOT_OURS = {"--testing", "--no-splash", "--additional-module-paths", "--python-code", "--python-script"}  # of Slicer
 
