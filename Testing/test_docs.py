@@ -24,8 +24,6 @@ WITHOUT_ORIGIN = {
     "papers.csv": "sets figures of papers, which it cites, beside those of other tables, which it names",
 }
 """Tables of results that lack a column of ORIGIN, and why."""
-NOT_RECORDED = {"radiograph-study.csv"}
-"""Tables of results with figures that nobody can repeat, because seed or options were not recorded."""
 NOT_OURS = {"--testing", "--no-splash", "--additional-module-paths", "--python-code", "--python-script"}  # of Slicer
 
 
@@ -137,4 +135,4 @@ def test_rows_of_results_state_how_they_were_made(table):
         stated = [bool(row[name]) for name in ("command", "date", "commit")]
         assert all(stated) or not any(stated), row
         unknown = [cell for cell in row.values() if "not recorded" in cell]
-        assert not unknown or table.name in NOT_RECORDED, f"{unknown} in {row}: measure it again or leave it out."
+        assert not unknown, f"{unknown} in {row}: measure it again or leave it out."
