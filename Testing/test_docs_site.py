@@ -83,7 +83,7 @@ def test_rows_are_named_and_figures_rounded(docs):
     assert written.splitlines() == [
         "|  | the map | note |",
         "| --- | --- | --- |",
-        "| kappa | .800 [.725, .863] | a |",
+        "| kappa | .800\N{NO-BREAK SPACE}[.725,\N{NO-BREAK SPACE}.863] | a |",
         "| κ … gated (24 pairs) | -.123 | b, .800 [.725, .863] |",
         "| left main | 2.5 |  |",
     ]
@@ -91,7 +91,7 @@ def test_rows_are_named_and_figures_rounded(docs):
 
 def test_all_rows_of_a_first_cell_are_shown_by_their_second(docs):
     written = result_tables.table_as_markdown("results/t.csv: map\narea / *", docs)
-    assert written.splitlines()[2:] == ["| all | 1.000 [1.000, 1.000] |", "| LM | 2.5 |"]
+    assert written.splitlines()[2:] == ["| all | 1.000\N{NO-BREAK SPACE}[1.000,\N{NO-BREAK SPACE}1.000] |", "| LM | 2.5 |"]
 
 
 @pytest.mark.parametrize("columns_and_rows", ["map\narea", "map\nno row", "map\nvolume / *", "no column"])

@@ -34,6 +34,8 @@ _ASKED = re.compile(r"(?P<file>results/[\w-]+\.csv): (?P<columns>[^\n]+)(?:\n(?P
 _CELL = re.compile(r"(?P<file>results/[\w-]+\.csv): (?P<row>.+) \| (?P<column>.+)")
 _KEYS = re.compile(r"models/(?P<model>[\w-]+): (?P<keys>.+)")
 _IN_BRACES = re.compile(r"\{((?:results|models)/[^{}]+)\}")
+_WITH_INTERVAL = re.compile(r"[-−]?[\d.]+ \[[-−\d.]+, [-−\d.]+\]")
+"""A figure with its interval, which is shown in one line."""
 _COUNT = re.compile(r" \(([^()]*\d[^()]*)\)$")
 
 Row = dict[str, str]
@@ -86,7 +88,7 @@ def _table(docs: Path, file: str, columns: str, names: str) -> str:
     for asked, title in shown_rows:
         name, row = _row(docs / file, rows, asked)
         lines.append([title or name, *(_filled(_cell(docs / file, row, column), docs) for column, _ in shown_columns)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(_in_one_line, line))} |" for line in lines)
 
 
 def _stored(file: Path) -> list[Row]:
@@ -135,6 +137,11 @@ def _cell(file: Path, row: Row, column: str) -> str:
     if row.get(f"{column} low"):
         return f"{_number(row[column])} [{_number(row[f'{column} low'])}, {_number(row[f'{column} high'])}]"
     return _number(row[column]) if re.fullmatch(rf"-?\d+\.\d{{{DECIMALS + 1},}}", row[column]) else row[column]
+
+
+def _in_one_line(cell: str) -> str:
+    """Return a cell that is a figure with its interval without places to break it; others as they are."""
+    return cell.replace(" ", "\N{NO-BREAK SPACE}") if _WITH_INTERVAL.fullmatch(cell) else cell
 
 
 def _filled(cell: str, docs: Path) -> str:
