@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.record.findings import PATIENT_FEATURES
 from CACScoringLib.record.score_record import ScoreRecord, read_result
+from CACScoringLib.scoring.features import covered_length, extent_score
 from CACScoringLib.statistics.agreement import Statistic, icc
 from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, mean
 from CACTrainingLib.evaluation.measures import (
@@ -162,6 +163,8 @@ def _true_values(truth: Mapping[str, Any], patient: Patient | None) -> dict[str,
     total_mg = sum(mass_mg.values())
     values = {"mass_mg": total_mg, "lesions": len(plaques), "left_main": is_diseased["LM"]}
     values["diseased_arteries"] = sum(is_diseased.values())
+    if patient is not None:
+        values["extent_score"] = _true_extent(plaques, patient)
     if fat is not None:  # a scan that cuts the pericardium has none
         values |= {name: fat[field] for name, field in FAT.items()}
     if plaques:
@@ -173,13 +176,30 @@ def _true_values(truth: Mapping[str, Any], patient: Patient | None) -> dict[str,
     return values
 
 
+def _true_extent(plaques: Sequence[Mapping[str, Any]], patient: Patient) -> int | None:
+    """Return the score by extent of all plaques, side branches from their origin on."""
+    spans: dict[str, list[tuple[float, float]]] = {}
+    length_mm = {vessel.name: vessel.length_mm for vessel in patient.tree.vessels}
+    for plaque in plaques:
+        middle_mm = _along_artery_mm(plaque, patient)
+        ends = (middle_mm - plaque["length_mm"] / 2, middle_mm + plaque["length_mm"] / 2)
+        artery = plaque["artery"]
+        spans.setdefault(artery, []).append(tuple(float(np.clip(end, 0, length_mm[artery])) for end in ends))
+    return extent_score([covered_length(part) / length_mm[artery] for artery, part in spans.items()])
+
+
 def _is_proximal(plaque: Mapping[str, Any], patient: Patient) -> bool:
     """Return True if a plaque's middle is in the proximal third of its artery, side branches from their origin on."""
+    artery = next(vessel for vessel in patient.tree.vessels if vessel.name == plaque["artery"])
+    return artery.name == "LM" or _along_artery_mm(plaque, patient) < artery.length_mm / 3
+
+
+def _along_artery_mm(plaque: Mapping[str, Any], patient: Patient) -> float:
+    """Return the distance of a plaque's middle from the beginning of its artery; of a branch's, through its origin."""
     vessels = {vessel.name: vessel for vessel in patient.tree.vessels}
     artery, vessel = vessels[plaque["artery"]], vessels[plaque["vessel"]]
     nearest = np.linalg.norm(artery.path_mm - vessel.path_mm[0], axis=1).argmin()
-    origin_mm = artery.length_mm * nearest / (len(artery.path_mm) - 1)
-    return artery.name == "LM" or bool(origin_mm + plaque["middle_mm"] < artery.length_mm / 3)
+    return float(artery.length_mm * nearest / (len(artery.path_mm) - 1) + plaque["middle_mm"])
 
 
 def _feature_rows(pairs: pd.DataFrame, truths: pd.DataFrame) -> Iterator[dict[str, object]]:

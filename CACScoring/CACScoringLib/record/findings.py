@@ -69,6 +69,7 @@ class ArteryFeatures(DensityFeatures):
         largest_lesion_mm3: Volume of the largest lesion.
         first_mm: Distance from the ostium at which the artery begins, None of all lesions and without territories.
         last_mm: Distance from the ostium at which it ends.
+        calcified_share: Share of its length along which there is calcium; None of all lesions and without territories.
     """
 
     mass_share: float
@@ -76,6 +77,7 @@ class ArteryFeatures(DensityFeatures):
     largest_lesion_mm3: float
     first_mm: float | None = None
     last_mm: float | None = None
+    calcified_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ class Features:
         diffusivity: 1 − the Agatston share of the most diseased artery (Blaha 2016, doi:10.1016/j.jcmg.2016.03.001);
             None without calcium.
         left_main: True for calcium in the left main.
+        extent_score: Ordinal score by extent, 0 to 12: of each of the four arteries 0 without calcium, and 1, 2 or 3
+            for calcium along up to a third, two thirds, or more of its length (Shemesh 2010,
+            doi:10.1148/radiol.10100383); None where the length is unknown.
         total: All lesions; None without calcium.
         arteries: Arteries with calcium, by key.
         lesions: Lesions, in their order.
@@ -96,6 +101,7 @@ class Features:
     diseased_arteries: int | None
     diffusivity: float | None
     left_main: bool | None
+    extent_score: int | None = None
     total: ArteryFeatures | None = None
     arteries: dict[str, ArteryFeatures] = field(default_factory=dict)
     lesions: tuple[LesionFeatures, ...] = ()
@@ -106,9 +112,10 @@ class Features:
         return {name: getattr(self, name, getattr(self.total, name, None)) for name in PATIENT_FEATURES}
 
 
+_OF_ONE_ARTERY = ("mass_share", "first_mm", "last_mm", "calcified_share")
 PATIENT_FEATURES = (
-    *("diseased_arteries", "diffusivity", "left_main"),
-    *(f.name for f in fields(ArteryFeatures) if f.name not in ("mass_share", "first_mm", "last_mm")),
+    *("diseased_arteries", "diffusivity", "left_main", "extent_score"),
+    *(f.name for f in fields(ArteryFeatures) if f.name not in _OF_ONE_ARTERY),
 )
 """Names of the features of a patient."""
 

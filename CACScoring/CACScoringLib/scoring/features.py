@@ -80,6 +80,7 @@ def _features(
     method: MethodScore, hu: np.ndarray, spacing_mm: np.ndarray, courses: Mapping[Artery, Course]
 ) -> Features:
     lesions, voxel_mm3 = method.lesions, math.prod(spacing_mm.tolist())
+    step_mm = voxel_mm3 ** (1 / 3)
     voxels = _lesion_voxels(method, hu, spacing_mm, courses)
     gaps = _nearest_lesions([voxels[lesion.id].places_mm for lesion in lesions])
     lesion_features = tuple(
@@ -88,7 +89,8 @@ def _features(
     total_mass = sum(float(part.mass.sum()) for part in voxels.values())
 
     def group(part: Sequence[Lesion], course: Course | None = None) -> ArteryFeatures:
-        joined = _Voxels.join([voxels[lesion.id] for lesion in part])
+        of_lesions = [voxels[lesion.id] for lesion in part]
+        joined = _Voxels.join(of_lesions)
         return ArteryFeatures(
             **_density(part, joined, voxel_mm3),
             mass_share=float(joined.mass.sum()) / total_mass if total_mass else 0.0,
@@ -96,6 +98,7 @@ def _features(
             largest_lesion_mm3=max(lesion.voxels for lesion in part) * voxel_mm3,
             first_mm=None if course is None else course.first_mm,
             last_mm=None if course is None else course.last_mm,
+            calcified_share=None if course is None else _calcified_share(of_lesions, course, step_mm),
         )
 
     by_artery: dict[Site, list[Lesion]] = {}
@@ -104,14 +107,54 @@ def _features(
     is_assigned = Artery.UNASSIGNED not in by_artery
     scores = {artery: method.arteries[artery].clinical_agatston for artery in MAIN_ARTERIES}
     total = method.total.clinical_agatston
+    arteries = {site.key: group(part, courses.get(Artery(site))) for site, part in by_artery.items()}
     return Features(
         diseased_arteries=sum(artery in by_artery for artery in MAIN_ARTERIES) if is_assigned else None,
         diffusivity=1 - max(scores.values()) / total if is_assigned and total else None,
         left_main=Artery.LM in by_artery if is_assigned else None,
+        extent_score=extent_score([arteries[a.key].calcified_share for a in MAIN_ARTERIES if a in by_artery])
+        if is_assigned
+        else None,
         total=group(lesions) if lesions else None,
-        arteries={site.key: group(part, courses.get(Artery(site))) for site, part in by_artery.items()},
+        arteries=arteries,
         lesions=lesion_features,
     )
+
+
+def extent_score(calcified_shares: Sequence[float | None]) -> int | None:
+    """Return the ordinal score by extent (`Features`), 0 to 12; None if a share is unknown.
+
+    calcified_shares: Share of the length of each artery with calcium.
+    """
+    known = [share for share in calcified_shares if share is not None]
+    if len(known) < len(calcified_shares):
+        return None
+    return sum(1 + (share > 1 / 3) + (share > 2 / 3) for share in known)
+
+
+def covered_length(spans: Sequence[tuple[float, float]]) -> float:
+    """Return the length that intervals cover, each part once. spans: Beginning and end of each."""
+    length, reached = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        length += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return length
+
+
+def _calcified_share(lesions: Sequence[_Voxels], course: Course, step_mm: float) -> float | None:
+    """Return the share of an artery's length beside its lesions; None if the places of less than MIN_KNOWN are known.
+
+    step_mm: Size of a voxel, which a lesion of one voxel covers.
+    """
+    joined = _Voxels.join(lesions)
+    is_known = ~np.isnan(joined.ostium_mm)
+    if joined.mass[is_known].sum() < MIN_KNOWN * joined.mass.sum():
+        return None
+    places = [places for lesion in lesions if len(places := lesion.ostium_mm[~np.isnan(lesion.ostium_mm)])]
+    ends = np.array([(p.min() - step_mm / 2, p.max() + step_mm / 2) for p in places])
+    within = np.clip(ends, course.first_mm, course.last_mm)
+    length_mm = course.last_mm - course.first_mm
+    return covered_length([(begin, end) for begin, end in within.tolist()]) / length_mm if length_mm > 0 else None
 
 
 def _lesion_voxels(

@@ -12,7 +12,7 @@ from CACScoringLib.core.labels import TERRITORIES, Artery
 from CACScoringLib.record.findings import Features
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import LesionSet, MethodScore
-from CACScoringLib.scoring.features import features_of
+from CACScoringLib.scoring.features import covered_length, extent_score, features_of
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.mass import MAX_MEASURED
 from CACScoringLib.scoring.scores import method_score
@@ -89,6 +89,29 @@ def test_places_and_shares_of_two_plaques(usual):
     assert usual.arteries["LAD"].mass_share == 1
 
 
+def test_the_extent_is_a_share_of_the_arterys_length(usual):
+    upper = features(scan(plaques=PLAQUES[:1]))
+    artery = upper.arteries["LAD"]
+    length_mm = artery.last_mm - artery.first_mm
+    assert artery.calcified_share * length_mm == pytest.approx(upper.lesions[0].length_mm, abs=1)
+    assert (usual.extent_score, usual.total.calcified_share) == (1, None)
+    longer = features(scan(plaques=[((20.0, 0.0, -38.0), (1.6, 1.6, 7.0), 900.0)]))
+    assert 1 / 3 < longer.arteries["LAD"].calcified_share < 2 / 3
+    assert longer.extent_score == 2
+
+
+def test_the_extent_score_adds_the_grades_of_the_arteries():
+    assert extent_score([]) == 0
+    assert extent_score([0.0, 1 / 3, 0.34, 2 / 3]) == 1 + 1 + 2 + 2
+    assert extent_score([0.67, 1.0, 1.0, 1.0]) == 12
+    assert extent_score([0.2, None]) is None
+
+
+def test_what_two_lesions_cover_counts_once():
+    assert covered_length([]) == 0
+    assert covered_length([(10, 20), (2, 4), (12, 15), (18, 25)]) == 2 + 15
+
+
 def test_densities_are_those_of_the_voxels():
     ct = scan()
     method = scored(ct)
@@ -123,7 +146,7 @@ def test_the_grid_of_the_scan_does_not_matter(usual, spacing_mm):
 def test_without_territories_places_are_unknown():
     plain = features(scan(), Artery.UNASSIGNED, with_territories=False)
     assert (plain.diseased_arteries, plain.diffusivity, plain.left_main) == (None, None, None)
-    assert plain.total.proximal_share is None
+    assert plain.total.proximal_share is plain.extent_score is None
     assert {lesion.ostium_mm for lesion in plain.lesions} == {None}
     assert plain.lesions[0].sphericity == features(scan()).lesions[0].sphericity
 
@@ -132,6 +155,7 @@ def test_a_scan_without_calcium_has_no_densities():
     empty = features(scan(plaques=[(middle, spread, 60.0) for middle, spread, _ in PLAQUES]))
     assert (empty.total, empty.arteries, empty.lesions) == (None, {}, ())
     assert (empty.diseased_arteries, empty.diffusivity, empty.left_main) == (0, None, False)
+    assert empty.extent_score == 0
 
 
 def test_noise_is_not_measured():
