@@ -91,7 +91,10 @@ def test_rows_are_named_and_figures_rounded(docs):
 
 def test_all_rows_of_a_first_cell_are_shown_by_their_second(docs):
     written = result_tables.table_as_markdown("results/t.csv: map\narea / *", docs)
-    assert written.splitlines()[2:] == ["| all | 1.000\N{NO-BREAK SPACE}[1.000,\N{NO-BREAK SPACE}1.000] |", "| LM | 2.5 |"]
+    assert written.splitlines()[2:] == [
+        "| all | 1.000\N{NO-BREAK SPACE}[1.000,\N{NO-BREAK SPACE}1.000] |",
+        "| LM | 2.5 |",
+    ]
 
 
 @pytest.mark.parametrize("columns_and_rows", ["map\narea", "map\nno row", "map\nvolume / *", "no column"])
