@@ -69,7 +69,8 @@ class ArteryFeatures(DensityFeatures):
         largest_lesion_mm3: Volume of the largest lesion.
         first_mm: Distance from the ostium at which the artery begins, None of all lesions and without territories.
         last_mm: Distance from the ostium at which it ends.
-        calcified_share: Share of its length along which there is calcium; None of all lesions and without territories.
+        calcified_share: Share of its length along which there is calcium, of what lies on its course; None of all
+            lesions and without territories.
     """
 
     mass_share: float
@@ -92,7 +93,7 @@ class Features:
         left_main: True for calcium in the left main.
         extent_score: Ordinal score by extent, 0 to 12: of each of the four arteries 0 without calcium, and 1, 2 or 3
             for calcium along up to a third, two thirds, or more of its length (Shemesh 2010,
-            doi:10.1148/radiol.10100383); None where the length is unknown.
+            doi:10.1148/radiol.10100383); None where a length is unknown.
         total: All lesions; None without calcium.
         arteries: Arteries with calcium, by key.
         lesions: Lesions, in their order.

@@ -142,19 +142,17 @@ def covered_length(spans: Sequence[tuple[float, float]]) -> float:
 
 
 def _calcified_share(lesions: Sequence[_Voxels], course: Course, step_mm: float) -> float | None:
-    """Return the share of an artery's length beside its lesions; None if the places of less than MIN_KNOWN are known.
+    """Return the share of an artery's length beside its lesions; what lies off its course covers none of it.
 
     step_mm: Size of a voxel, which a lesion of one voxel covers.
     """
-    joined = _Voxels.join(lesions)
-    is_known = ~np.isnan(joined.ostium_mm)
-    if joined.mass[is_known].sum() < MIN_KNOWN * joined.mass.sum():
+    length_mm = course.last_mm - course.first_mm
+    if length_mm <= 0:
         return None
     places = [places for lesion in lesions if len(places := lesion.ostium_mm[~np.isnan(lesion.ostium_mm)])]
-    ends = np.array([(p.min() - step_mm / 2, p.max() + step_mm / 2) for p in places])
-    within = np.clip(ends, course.first_mm, course.last_mm)
-    length_mm = course.last_mm - course.first_mm
-    return covered_length([(begin, end) for begin, end in within.tolist()]) / length_mm if length_mm > 0 else None
+    ends = [(part.min() - step_mm / 2, part.max() + step_mm / 2) for part in places]
+    within = np.clip(np.reshape(ends, (-1, 2)), course.first_mm, course.last_mm)
+    return covered_length([(begin, end) for begin, end in within.tolist()]) / length_mm
 
 
 def _lesion_voxels(

@@ -163,3 +163,8 @@ def test_noise_is_not_measured():
     method = scored(ct)
     noisy = replace(method, table=LesionSet.of(method.lesions * MAX_MEASURED))
     assert features_of(noisy, ct, {}) is None
+
+
+def test_calcium_off_the_arterys_course_has_the_least_grade():
+    apart = features(scan(plaques=[((31.0, 15.0, -40.0), (1.6, 1.6, 3.0), 900.0)]))
+    assert (apart.arteries["LAD"].calcified_share, apart.extent_score) == (0, 1)
