@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--patients", type=int, default=90)
     parser.add_argument("--test", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--only", choices=("all", *LEFT_OUT), help="train this one alone, and write no table")
     arguments = parser.parse_args()
     territories = load_model(find_model("territories").path, "cpu")
