@@ -80,7 +80,10 @@ def main() -> None:
         about = read_json(cohort / "cohort.json")["settings"]
         kind = KINDS[about["protocol"].startswith("cardiac")]
         scored = _scored(cohort, output / "scans")
-        data.append(f"{len(scored)} patients from {about['first_number']}, {about['protocol']}")
+        drawn_as = [name for name in ("enriched", "diverse", "surroundings") if about[name]]
+        heights = "" if about["z_range_mm"] is None else f", z_range_mm {about['z_range_mm']}"
+        start = f"{len(scored)} patients from {about['first_number']}"
+        data.append(", ".join([start, about["protocol"], *drawn_as]) + heights)
         for patient in scored:
             (scan, folder), (_, second_folder) = patient
             first, second = read_result(folder), read_result(second_folder)
@@ -95,7 +98,7 @@ def main() -> None:
         parser.error(f"All pairs must be scored by the same networks, not by: {names}. Score them again.")
     about = origin(
         "cac evaluate reproducibility; Testing/Benchmarks/features.py",
-        "; ".join([*data, "enriched, diverse, surroundings", "two scans each", *networks]),
+        "; ".join([*data, "two scans each", *networks]),
         SEED,
     )
     feature_rows = _feature_rows(long_table(pairs, ("kind", "agatston")), long_table(truths, ("kind",)))
