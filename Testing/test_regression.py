@@ -104,6 +104,8 @@ CASES = {
     **{name: [f"score {{data}}/{file}"] for name, file in REAL.items()},
 }
 QUICK = "digital-threshold"
+DRAWN = "sample"
+"""Case whose scan is drawn on this computer, with other roundings than on another."""
 LONG = [pytest.param(name, marks=pytest.mark.long) for name in CASES if name != QUICK]
 
 _TEXTS = {"message", "seconds", "reason", "ct", "series_sha256"}
@@ -276,7 +278,8 @@ def differences(case: str, expected: dict, actual: dict) -> list[str]:
     return [
         f"{case}/{key}: {before.get(key)!r} became {now.get(key)!r}"
         for key in before | now
-        if not _equal(before.get(key), now.get(key), *_tolerance(key, case.endswith("-threshold")))
+        if not (case == DRAWN and key.endswith("/voxels_sha256"))
+        and not _equal(before.get(key), now.get(key), *_tolerance(key, case.endswith("-threshold")))
     ]
 
 
