@@ -81,9 +81,8 @@ def main() -> None:
         kind = KINDS[about["protocol"].startswith("cardiac")]
         scored = _scored(cohort, output / "scans")
         drawn_as = [name for name in ("enriched", "diverse", "surroundings") if about[name]]
-        heights = "" if about["z_range_mm"] is None else f", z_range_mm {about['z_range_mm']}"
-        start = f"{len(scored)} patients from {about['first_number']}"
-        data.append(", ".join([start, about["protocol"], *drawn_as]) + heights)
+        start, heights = f"{len(scored)} patients from {about['first_number']}", f"z_range_mm {about['z_range_mm']}"
+        data.append(", ".join([start, about["protocol"], *drawn_as, heights]))
         for patient in scored:
             (scan, folder), (_, second_folder) = patient
             first, second = read_result(folder), read_result(second_folder)
