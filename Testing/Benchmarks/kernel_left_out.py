@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from by_scanner import origin, stated, write_rows
+from lesion_network import VALIDATION_PATIENTS
 
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
@@ -36,8 +37,6 @@ from CACTrainingLib.training.settings import LoopSettings
 SEED = 0
 LEFT_OUT = ("sharp", "medium")
 """Kernels left out. Half of all patients have soft ones, so that others without them would be too few."""
-VALIDATION_PATIENTS = 45
-"""Digital patients that other trainings were validated on; those tested follow them."""
 WIDTH = 8
 """Channels of the network's first layer, half of the bundled one's."""
 
@@ -53,24 +52,20 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=90)
     parser.add_argument("--test", type=int, default=32)
     parser.add_argument("--steps", type=int, default=700)
-    parser.add_argument("--only", choices=("all", *LEFT_OUT), help="train this one alone, and write no table")
     arguments = parser.parse_args()
     territories = load_model(find_model("territories").path, "cpu")
-    wanted = (None, *LEFT_OUT) if arguments.only is None else ({"all": None}.get(arguments.only, arguments.only),)
     tasks = {
         kernel: _trained(kernel, arguments.patients, arguments.steps, arguments.folder, territories)
-        for kernel in wanted
+        for kernel in (None, *LEFT_OUT)
     }
-    if arguments.only is not None:
-        return
     settings = f"width {WIDTH}; {arguments.patients} patients, {arguments.steps} steps of 16 patches; "
     settings += f"{arguments.test} patients of each kernel tested; territories {territories.card.sha256[:8]}"
     about = origin("Testing/Benchmarks/kernel_left_out.py CSV FOLDER", settings, SEED)
     tested = {kernel: _of_kernel(kernel, arguments.test) for kernel in ("soft", *LEFT_OUT)}
     rows = []
     for kernel in LEFT_OUT:
-        others = [patient for name, part in tested.items() if name != kernel for patient in part]
-        for title, part in ((f"{kernel} kernels", tested[kernel]), (f"other kernels than {kernel}", others)):
+        with_others = [patient for name, part in tested.items() if name != kernel for patient in part]
+        for title, part in ((f"{kernel} kernels", tested[kernel]), (f"other kernels than {kernel}", with_others)):
             row = {"tested on": title, "left out": kernel, "patients": len(part)}
             measured = _compared(tasks[None], tasks[kernel], part, territories)
             rows.append({**row, **dict(measured), **about})
@@ -116,7 +111,7 @@ def _compared(
     data, names = _rows(part, territories), [str(number) for number, _ in part]
     place = {name: n for n, name in enumerate(names)}
     bootstrap = Bootstrap(names, np.random.default_rng(SEED))
-    found, amounts = {}, {}
+    sums, amounts = {}, {}
     for title, task in (("with all kernels", all_kernels), ("without this one", without)):
         kinds, labels, weights, of_patient = lesion_answers(task.modules["lesions"], data)
         patient = np.array([place[name] for name in of_patient.tolist()])
@@ -129,11 +124,11 @@ def _compared(
         }
         for name, (is_of, values) in measures.items():
             amounts[name] = np.bincount(patient[is_of], weights[is_of], len(names))
-            found[name, title] = np.bincount(patient[is_of], (weights * values)[is_of], len(names))
+            sums[name, title] = np.bincount(patient[is_of], (weights * values)[is_of], len(names))
     for name, amount in amounts.items():
-        sums = {title: found[name, title] for title in ("with all kernels", "without this one")}
-        sums["difference"] = sums["without this one"] - sums["with all kernels"]
-        for title, of_patients in sums.items():
+        shown = {title: sums[name, title] for title in ("with all kernels", "without this one")}
+        shown["difference"] = shown["without this one"] - shown["with all kernels"]
+        for title, of_patients in shown.items():
             statistic = partial(ratio, numerator=of_patients, denominator=amount)
             yield f"{name}, {title}", stated(bootstrap.result(statistic, names).estimate, 3)
 

@@ -70,10 +70,10 @@ class _Voxels:
     def proximal_share(self) -> float | None:
         """Return the share of the mass in proximal thirds; None if the places of less than MIN_KNOWN are known."""
         is_known = ~np.isnan(self.is_proximal)
-        known = self.mass[is_known].sum()
-        if known < MIN_KNOWN * self.mass.sum() or not known:
+        known_mass = self.mass[is_known].sum()
+        if known_mass < MIN_KNOWN * self.mass.sum() or not known_mass:
             return None
-        return float(self.is_proximal[is_known] @ self.mass[is_known] / known)
+        return float(self.is_proximal[is_known] @ self.mass[is_known] / known_mass)
 
 
 def _features(
@@ -126,14 +126,12 @@ def extent_score(calcified_shares: Sequence[float | None]) -> int | None:
 
     calcified_shares: Share of the length of each artery with calcium.
     """
-    known = [share for share in calcified_shares if share is not None]
-    if len(known) < len(calcified_shares):
-        return None
-    return sum(1 + (share > 1 / 3) + (share > 2 / 3) for share in known)
+    grades = [1 + (share > 1 / 3) + (share > 2 / 3) for share in calcified_shares if share is not None]
+    return sum(grades) if len(grades) == len(calcified_shares) else None
 
 
 def covered_length(spans: Sequence[tuple[float, float]]) -> float:
-    """Return the length that intervals cover, each part once. spans: Beginning and end of each."""
+    """Return the length in mm that intervals cover, each part once. spans: Beginning and end of each, mm."""
     length, reached = 0.0, -math.inf
     for begin, end in sorted(spans):
         length += max(0.0, end - max(begin, reached))

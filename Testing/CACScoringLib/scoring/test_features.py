@@ -107,7 +107,7 @@ def test_the_extent_score_adds_the_grades_of_the_arteries():
     assert extent_score([0.2, None]) is None
 
 
-def test_what_two_lesions_cover_counts_once():
+def test_overlapping_lesions_cover_a_length_once():
     assert covered_length([]) == 0
     assert covered_length([(10, 20), (2, 4), (12, 15), (18, 25)]) == 2 + 15
 
