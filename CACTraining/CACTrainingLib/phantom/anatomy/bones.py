@@ -125,20 +125,18 @@ class Skeleton:
         box, distance = canvas.ellipsoid_distance(
             np.array([0, y0 + 3, z]), (20 * size, 17.5 * size, 1e4), border_mm=3.0
         )
-        share = coverage(distance, 3.0)
-        canvas.blend(box, share, body.muscle_hu - 25)
-        lung[box] *= 1 - share
+        canvas.cover(box, distance, body.muscle_hu - 25, 3.0)
+        lung[box] *= 1 - coverage(distance, 3.0)
         disc = abs(offset) > half - 3.0
         waist = 1 - 0.07 * math.cos(math.pi * offset / half)
         semi = (18.0 * size * waist, 14.5 * size * waist, 1e4)
         box, distance = canvas.ellipsoid_distance(np.array([0.0, y0, z]), semi, border_mm=2.0)
         if disc:
-            canvas.blend(box, coverage(distance), tissues.DISC_HU)
+            canvas.cover(box, distance, tissues.DISC_HU)
         else:
             plate = 1.0 if abs(offset) > half - 5.0 else 0.0
-            canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * (0.5 + 0.1 * plate))
-            spongy = body.spongiosa_hu * (1 + 0.8 * plate) + 28 * grain[box]
-            canvas.blend(box, coverage(distance + 1.6), spongy)
+            canvas.cover(box, distance, tissues.CORTICAL_HU * (0.5 + 0.1 * plate))
+            canvas.cover(box, distance + 1.6, body.spongiosa_hu * (1 + 0.8 * plate), grain=grain, grain_hu=28)
         # Arch and processes around the canal.
         self._paint_tubes(canvas, "pedicles" if -7 < offset < 9 else "facets", anchors, (size, 1, 1))
         self._paint_tubes(canvas, "spinous process", anchors, (1, 1, 1), sides=(1,))
@@ -158,8 +156,9 @@ class Skeleton:
         for side, tube in itertools.product(sides, BONES[group]):
             path = place_points(tube["points"], anchors) * scale * [side, 1, 1]
             box, distance = canvas.tube_distance(path, np.array(tube["radii_mm"]))
-            canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.75)
-            canvas.blend(box, coverage(distance + 1.7), self.body.spongiosa_hu * 1.2)
+            if distance.size:
+                canvas.cover(box, distance, tissues.CORTICAL_HU * 0.75)
+                canvas.cover(box, distance + 1.7, self.body.spongiosa_hu * 1.2)
 
     def _paint_sternum(self, canvas: Canvas, scale: float, grain: np.ndarray) -> None:
         z = canvas.z_mm
@@ -173,8 +172,8 @@ class Skeleton:
         dx = np.abs(canvas.x_mm[box[1]])[None, :] - np.float32(half_width - 4)
         dy = np.abs(canvas.y_mm[box[0]] - np.float32(y0))[:, None] - np.float32(half_depth - 4)
         distance = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0)) + np.minimum(np.maximum(dx, dy), 0) - np.float32(4)
-        canvas.blend(box, coverage(distance), tissues.CORTICAL_HU * 0.6)
-        canvas.blend(box, coverage(distance + 1.4), self.body.spongiosa_hu * 0.75 + 22 * grain[box])
+        canvas.cover(box, distance, tissues.CORTICAL_HU * 0.6)
+        canvas.cover(box, distance + 1.4, self.body.spongiosa_hu * 0.75, grain=grain, grain_hu=22)
 
     def _paint_clavicles(self, canvas: Canvas) -> None:
         anchors = {"body": np.zeros(3), "side": np.array([self.body.cavity_half_width_mm, 0, 0])}

@@ -55,72 +55,64 @@ class Canvas:
         j1 = min(len(self.y_mm), math.ceil((y1 - float(self.y_mm[0])) / self.pixel_mm) + 1)
         return (slice(j0, j1), slice(i0, i1)) if i1 > i0 and j1 > j0 else NOWHERE
 
+    def crop(self, box: Box) -> Canvas:
+        """Return an independent copy of a part."""
+        part = copy(self)
+        part.x_mm, part.y_mm, part.hu = self.x_mm[box[1]], self.y_mm[box[0]], self.hu[box].copy()
+        return part
+
     def blend(self, box: Box, share: np.ndarray, value: float | np.ndarray) -> None:
         """Add share · (value - hu) within a box."""
         part = self.hu[box]
         part += share * (value - part)
 
+    def cover(
+        self,
+        box: Box,
+        distance: np.ndarray,
+        hu: float,
+        edge_mm: float = EDGE_MM,
+        grain: np.ndarray | None = None,
+        grain_hu: float = 0.0,
+    ) -> None:
+        """Paint a shape by its distance in a box, in hu + grain_hu · grain. grain: [rows, columns] of the slice."""
+        if distance.size:
+            from . import compiled
+
+            part = self.hu[box]
+            compiled.cover(part, part if grain is None else grain[box], distance, edge_mm, hu, grain_hu)
+
     def ellipsoid(
         self, centre_mm: np.ndarray, semi_axes_mm: tuple[float, float, float], hu: float, edge_mm: float = EDGE_MM
     ) -> None:
         """Paint an ellipsoid along x, y and z."""
-        box, distance = self.ellipsoid_distance(centre_mm, semi_axes_mm, edge_mm)
-        self.blend(box, coverage(distance, edge_mm), hu)
+        self.cover(*self.ellipsoid_distance(centre_mm, semi_axes_mm, edge_mm), hu, edge_mm)
 
     def ellipsoid_distance(
         self, centre_mm: np.ndarray, semi_axes_mm: tuple[float, float, float], border_mm: float = EDGE_MM
     ) -> tuple[Box, np.ndarray]:
         """Return a box and the approximate signed distance to an ellipsoid's surface; empty if the slice misses it."""
-        semi = np.asarray(semi_axes_mm, float)
-        extent = semi + border_mm
-        dz = self.z_mm - centre_mm[2]
-        if abs(dz) >= extent[2]:
-            return NOWHERE, np.zeros((0, 0), np.float32)
-        x0, y0 = centre_mm[0], centre_mm[1]
-        box = self.box(x0 - extent[0], x0 + extent[0], y0 - extent[1], y0 + extent[1])
-        dx, dy = self.x_mm[box[1]] - np.float32(x0), self.y_mm[box[0]] - np.float32(y0)
-        form = 1 / semi**2
-        square, slope = (_quadratic(diagonal, dx, dy, dz) for diagonal in (form, form * form))
-        # Distance to first order: (q - 1) / |∇q| with q = √(rᵀ·form·r).
-        root = np.sqrt(np.maximum(square, 1e-6))
-        return box, (root - 1) * root / np.sqrt(np.maximum(slope, 1e-9))
+        from . import compiled
+
+        semi = np.array(semi_axes_mm, float)
+        return _in_box(compiled.ellipsoid_distance(self.x_mm, self.y_mm, self.z_mm, centre_mm, semi, border_mm))
 
     def tube_distance(
         self, path_mm: np.ndarray, radii_mm: np.ndarray, border_mm: float = EDGE_MM
     ) -> tuple[Box, np.ndarray]:
-        """Return a box and the distance to round-ended segments along a polyline [n, 3] with radii [n]; empty if the
-        slice misses them."""
-        reach = np.maximum(radii_mm[:-1], radii_mm[1:]) + border_mm
-        low = np.minimum(path_mm[:-1, 2], path_mm[1:, 2]) - reach
-        high = np.maximum(path_mm[:-1, 2], path_mm[1:, 2]) + reach
-        segments = np.flatnonzero((low < self.z_mm) & (high > self.z_mm))
-        if not len(segments):
-            return NOWHERE, np.zeros((0, 0), np.float32)
-        a, b = path_mm[segments], path_mm[segments + 1]
-        margin, u = reach[segments].max(), b - a
-        (x0, y0, _), (x1, y1, _) = np.minimum(a, b).min(axis=0) - margin, np.maximum(a, b).max(axis=0) + margin
-        box = self.box(x0, x1, y0, y1)
-        dz = self.z_mm - a[:, 2]
-        along, changes = u / np.maximum((u * u).sum(axis=1), 1e-9)[:, None], np.diff(radii_mm)[segments]
-        # All segments at once [segments, rows, columns], in single precision.
-        columns = (*a.T[:2], *u.T, *along.T[:2], dz * along[:, 2], dz, radii_mm[segments], changes)
-        ax, ay, ux, uy, uz, vx, vy, vz, dz, radius, change = np.array(columns, np.float32)[..., None, None]
-        dx, dy = self.x_mm[box[1]] - ax, self.y_mm[box[0]][:, None] - ay
-        t = dx * vx + (dy * vy + vz)
-        np.maximum(t, 0, out=t)
-        np.minimum(t, 1, out=t)
-        square = np.square(dx - t * ux)
-        square += np.square(dy - t * uy)
-        square += np.square(dz - t * uz)
-        distance = np.sqrt(square, out=square)
-        distance -= radius + t * change
-        return box, np.minimum(distance.min(axis=0), np.float32(1e3))
+        """Return a box and the distance to round-ended segments along a polyline [n, 3] with radii [n].
+
+        Distances beyond the border may be larger than they are; the box is empty if the slice misses all segments.
+        """
+        from . import compiled
+
+        return _in_box(compiled.tube_distance(self.x_mm, self.y_mm, self.z_mm, path_mm, radii_mm, border_mm))
 
 
-def _quadratic(form: np.ndarray, dx: np.ndarray, dy: np.ndarray, dz: float) -> np.ndarray:
-    """Return rᵀ·diag(form)·r on the grid of dx [columns] and dy [rows] at one height, float32."""
-    a, b, _ = form.astype(np.float32)
-    return (a * dx * dx + np.float32(form[2] * dz * dz))[None, :] + (b * dy * dy)[:, None]
+def _in_box(shape: tuple[int, int, np.ndarray]) -> tuple[Box, np.ndarray]:
+    """Return the box of distances that begin at a row and column, and the distances."""
+    j, i, distance = shape
+    return (slice(j, j + distance.shape[0]), slice(i, i + distance.shape[1])), distance
 
 
 def smooth_path(points_mm: Sequence[ArrayLike] | np.ndarray, count: int) -> np.ndarray:

@@ -15,12 +15,13 @@ from scipy.spatial.transform import Rotation
 
 from ..scanner.motion import HEART_SHARE_OF_BREATH, ScanPose
 from ..shapes import place_points, read_shapes
-from .body import Body, Surroundings
-from .canvas import Box, Canvas, coverage, smooth_path
-from .hearts.shape import PARTS, WALL_MM, HeartShape
+from .body import Body
+from .canvas import NOWHERE, Box, Canvas, coverage, smooth_path
+from .hearts.shape import PARTS, STEP_MM, WALL_MM, HeartShape
 from .hearts.valves import papillary_muscles
 
 _BORDER_MM = 4.0
+BIN_MM = 1.0
 _MAX_RELIEF = 1.6
 """Largest paracardial fat relative to its usual thickness."""
 AIRWAY_WALL_MM, AIRWAY_WALL_HU = 1.2, 30.0
@@ -92,11 +93,26 @@ class Heart:
             (path[:, 2].min() - reach, path[:, 2].max() + reach)
             for (path, *_), reach in zip(self._vessels, reaches, strict=True)
         ]
+        ends = [(path[:, :2].min(axis=0) - reach, path[:, :2].max(axis=0) + reach)
+                for (path, *_), reach in zip(self._vessels, reaches, strict=True)]
+        (x0, y0), (x1, y1) = np.min([low for low, _ in ends], axis=0), np.max([high for _, high in ends], axis=0)
+        self._vessels_mm = float(x0), float(x1), float(y0), float(y1)
         walls = np.minimum.reduce([shape.part(name) - WALL_MM.get(name, 0.0) for name in PARTS])
         around = body.surroundings
         self._border = _BORDER_MM + (0.0 if around is None else _MAX_RELIEF * around.paracardial_fat_mm)
         in_border = np.minimum(shape.pericardium, walls) < self._border
-        self._border_mm = self.frame.to_lps(shape.places_mm[in_border]).astype(np.float32)
+        places = self.frame.to_lps(shape.places_mm[in_border])
+        # Least x and y, and least -x and -y, of the places in each bin of height.
+        self._lowest_mm = float(places[:, 2].min())
+        bins = ((places[:, 2] - self._lowest_mm) / BIN_MM).astype(int)
+        self._reach_mm = np.full((bins.max() + 1, 4), math.inf)
+        np.minimum.at(self._reach_mm, bins, np.concatenate([places[:, :2], -places[:, :2]], axis=1))
+        # All that the loop over pixels reads: `compiled_heart.paint_chambers`.
+        wall_mm = np.array([0.0, *(WALL_MM.get(name, 0.0) for name in PARTS)], np.float32)
+        low = shape.low_mm.astype(np.float32)
+        self._lattice = shape.table.ravel(), shape.distances_mm.shape[:3], low, np.float32(1 / STEP_MM), wall_mm
+        waves = [] if around is None else around.waves_per_mm, [] if around is None else around.phases
+        self._relief = np.array(waves[0], np.float32).reshape(-1, 3), np.array(waves[1], np.float32)
         self._papillary = [(self.frame.to_lps(ends), radii) for ends, radii in papillary_muscles(shape).values()]
         # Aorta and pulmonary trunk leave the heart in a sleeve of fat; their first part lies in muscle.
         stems = ((2, aorta_paths(body, self.frame, shape)[0]), (4, pulmonary_trunk(self.frame, shape)))
@@ -105,21 +121,31 @@ class Heart:
     def paint(
         self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, breath_mm: float, contraction: float = 0.0
     ) -> np.ndarray:
-        """Paint a slice over the trunk and update the share of lung in place.
+        """Paint the heart and its vessels over trunk and mediastinum, and update the share of lung in place.
 
         breath_mm: the diaphragm's height above its middle; the heart follows in part. contraction: 0 in mid-diastole,
         1 in systole. Returns the share of each pixel [rows, columns] inside the pericardium; above one half it belongs
         to the heart mask.
         """
-        lift = np.array([0.0, 0.0, HEART_SHARE_OF_BREATH * breath_mm])
-        self._paint_mediastinum(canvas, lung, grain)
+        lift = _lift(breath_mm)
         self._paint_sleeves(canvas, lung, lift)
         heart = self._paint_chambers(canvas, lung, grain, lift, contraction)
         self._paint_vessels(canvas, lung, lift)
         return heart
 
-    def _paint_mediastinum(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray) -> None:
-        """Paint the fat between the lungs: a band from sternum to spine, as wide as the organs in it."""
+    def moving_box(self, canvas: Canvas, heights_mm: Sequence[float], breaths_mm: Sequence[float]) -> Box:
+        """Return the part of a slice that the heart's movement changes, at some heights and breaths."""
+        areas = [self._chambers_mm(z, _lift(breath)) for breath in sorted(set(breaths_mm)) for z in heights_mm]
+        areas = [area for area in areas if area is not None]
+        if len(set(breaths_mm)) > 1:
+            areas.append(self._vessels_mm)
+        if not areas:
+            return NOWHERE
+        x0, x1, y0, y1 = zip(*areas, strict=True)
+        return canvas.box(min(x0), max(x1), min(y0), max(y1))
+
+    def paint_mediastinum(self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray) -> None:
+        """Paint the fat between the lungs, which does not move: a band from sternum to spine, as wide as its organs."""
         body, z = self.body, canvas.z_mm
         front, back = -body.cavity_half_depth_mm - 5, body.spine_y_mm + 4
         t = np.clip((canvas.y_mm - front) / (back - front), 0, 1)
@@ -146,110 +172,68 @@ class Heart:
     def _paint_sleeves(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for path, radii in self._sleeves:
             box, distance = canvas.tube_distance(path + 0.6 * lift, radii, 4.0)
-            canvas.blend(box, 0.85 * (coverage(distance, 3.0) * (1 - lung[box])), self.body.fat_hu)
+            if distance.size:
+                canvas.blend(box, 0.85 * (coverage(distance, 3.0) * (1 - lung[box])), self.body.fat_hu)
 
     def _paint_chambers(
         self, canvas: Canvas, lung: np.ndarray, grain: np.ndarray, lift: np.ndarray, contraction: float
     ) -> np.ndarray:
         """Paint fat, muscle and blood, update the share of lung in place, and return the pericardium's share."""
+        from .compiled_heart import paint_chambers
+
         heart = np.zeros_like(canvas.hu)
-        places = self._border_mm
-        places = places[np.abs(places[:, 2] + np.float32(lift[2]) - np.float32(canvas.z_mm)) < self._border]
-        if not len(places):
+        area = self._chambers_mm(canvas.z_mm, lift)
+        box = NOWHERE if area is None else canvas.box(*area)
+        if box == NOWHERE:
             return heart
-        (x0, y0, _), (x1, y1, _) = places.min(axis=0), places.max(axis=0)
-        box = canvas.box(float(x0), float(x1), float(y0), float(y1))
-        body, spots = self.body, grain[box]
-        places = self._places(canvas, box, lift)
-        distances = self._distances(places, contraction)
-        pericardium = distances["pericardium"]
-        walls = distances["lv_epi"]
-        for name, wall in WALL_MM.items():
-            walls = np.minimum(walls, distances[name] - np.float32(wall))
-        rooms = [distances[name] for name in PARTS if name not in ("lv_epi", "rv")]
-        blood = np.minimum.reduce([*rooms, np.maximum(distances["rv"], -distances["lv_epi"])])
-        around = body.surroundings
-        if around is not None:
-            thickness = self._paint_paracardial_fat(around, canvas, lung, box, pericardium, places, spots)
-        share = coverage(pericardium + np.float32(0.5) * spots, self._softness)
-        heart[box] = coverage(pericardium)
-        canvas.blend(box, share, body.fat_hu + 6 * spots)
-        wall_share = coverage(walls + np.float32(0.4) * spots, self._softness)
-        canvas.blend(box, wall_share, body.myocardium_hu + 3 * spots)
-        # The pericardium shows as a line between fat and fat.
-        if around is None:
-            line, strength = np.clip(1.0 - np.abs(pericardium) / 1.3, 0, 1) * np.clip(1.3 - lung[box], 0, 1), 0.55
-        else:
-            line, strength = coverage(np.abs(pericardium - thickness / 2) - thickness / 2, 0.8), 0.8
-        canvas.blend(box, strength * (line * (1 - wall_share)), 40.0)
-        canvas.blend(box, coverage(blood, self._softness + 0.3), body.blood_hu)
+        rows, columns = box
+        body, centre, around = self.body, self.frame.centre_mm + lift, self.body.surroundings
+        movement = [0.0, 0.0] if around is None else [contraction * around.ring_mm, contraction * around.wall_mm]
+        outside = [0.0, 0.0] if around is None else [around.pericardium_mm, around.paracardial_fat_mm]
+        tissue = body.fat_hu, body.myocardium_hu, body.blood_hu, self._softness
+        paint_chambers(
+            canvas.hu[box],
+            lung[box],
+            grain[box],
+            heart[box],
+            canvas.x_mm[columns] - np.float32(centre[0]),
+            canvas.y_mm[rows] - np.float32(centre[1]),
+            np.float32(canvas.z_mm - centre[2]),
+            self.frame.axes.astype(np.float32),
+            self._lattice,
+            tuple(map(np.float32, (*movement, self.frame.semi_axes_mm[0]))),
+            tuple(map(np.float32, tissue)),
+            tuple(map(np.float32, (*outside, _MAX_RELIEF, self._border))),
+            *self._relief,
+        )
         for ends, radii in self._papillary:
             part, distance = canvas.tube_distance(ends + lift, radii, _BORDER_MM)
-            canvas.blend(part, coverage(distance, self._softness), body.myocardium_hu + 3 * grain[part])
-        lung[box] *= 1 - np.maximum(share, wall_share)
+            canvas.cover(part, distance, body.myocardium_hu, self._softness, grain, 3.0)
         return heart
 
-    def _paint_paracardial_fat(
-        self,
-        around: Surroundings,
-        canvas: Canvas,
-        lung: np.ndarray,
-        box: Box,
-        pericardium: np.ndarray,
-        places: np.ndarray,
-        spots: np.ndarray,
-    ) -> np.ndarray:
-        """Paint the fat around the pericardium in place of lung; returns the pericardium's thickness in mm.
-
-        pericardium: Distance to it [rows, columns]. places: Pixels in the heart's frame [rows, columns, 3].
-        """
-        thickness = np.zeros_like(pericardium)
-        near = np.abs(pericardium) < self._border
-        relief = [around.relief(places[near], number) for number in (0, 1)]
-        back, height = (places[near] @ self.frame.axes.astype(np.float32)[axis] for axis in (1, 2))
-        front, low = np.clip(-back / 50, 0, 1), np.clip(-height / 50, 0, 1)
-        # More in front, and recesses here and there.
-        thickness[near] = around.pericardium_mm * (1 + 0.5 * front) * np.clip(1 + 0.5 * relief[0], 0.4, 2.5)
-        fat = np.zeros_like(pericardium)
-        fat[near] = around.paracardial_fat_mm * np.clip(0.3 + 0.6 * front + 0.4 * low + 0.5 * relief[1], 0, _MAX_RELIEF)
-        share = coverage(pericardium - thickness - fat + spots, 2.0) * lung[box]
-        canvas.blend(box, share, np.float32(self.body.fat_hu) + np.float32(9) * spots)
-        lung[box] -= share
-        return thickness
-
-    def _places(self, canvas: Canvas, box: Box, lift: np.ndarray) -> np.ndarray:
-        """Return the pixels of a box in the heart's frame, float32 [rows, columns, 3]."""
-        axes, centre = self.frame.axes.astype(np.float32), self.frame.centre_mm + lift
-        dx, dy = canvas.x_mm[box[1]] - np.float32(centre[0]), canvas.y_mm[box[0]] - np.float32(centre[1])
-        depth = np.float32(canvas.z_mm - centre[2]) * axes[2]
-        return dy[:, None, None] * axes[1] + dx[None, :, None] * axes[0] + depth
-
-    def _distances(self, places: np.ndarray, contraction: float) -> dict[str, np.ndarray]:
-        """Return distances [rows, columns] to the pericardium and all parts at places of the heart's frame."""
-        around, moved = self.body.surroundings, places
-        if around is not None and contraction:
-            # The valves' plane moves towards the apex; the ventricles' walls move inwards.
-            length = np.float32(self.frame.semi_axes_mm[0])
-            along = places[..., 0] / length
-            ring = np.exp(-np.square((along + np.float32(0.15)) / np.float32(0.55)))
-            moved = places.copy()
-            moved[..., 0] -= np.float32(contraction * around.ring_mm) * ring
-        distances = self._shape.sample(moved.reshape(-1, 3)).T.reshape(-1, *places.shape[:2])
-        named = dict(zip(("pericardium", *PARTS), distances, strict=True))
-        if around is not None and moved is not places:
-            inwards = np.float32(contraction * around.wall_mm) * np.clip(np.float32(0.6) + along, 0.2, 1)
-            for name, share in (("pericardium", 0.6), ("lv_epi", 0.8), ("lv", 1.8), ("rv", 1.0)):
-                named[name] = named[name] + np.float32(share) * inwards
-        return named
+    def _chambers_mm(self, z_mm: float, lift: np.ndarray) -> tuple[float, float, float, float] | None:
+        """Return the range of x and of y in which a slice can show pericardium and chambers; None if it cannot."""
+        low = z_mm - float(lift[2]) - self._border - self._lowest_mm
+        first, last = max(0, math.floor(low / BIN_MM)), max(0, math.floor((low + 2 * self._border) / BIN_MM) + 1)
+        if first >= len(self._reach_mm):
+            return None
+        x0, y0, x1, y1 = self._reach_mm[first:last].min(axis=0, initial=math.inf).tolist()
+        return (x0, -x1, y0, -y1) if x0 < math.inf else None
 
     def _paint_vessels(self, canvas: Canvas, lung: np.ndarray, lift: np.ndarray) -> None:
         for (path, radii, hu, edge), (low, high) in zip(self._vessels, self._heights, strict=True):
             if not low < canvas.z_mm - 0.6 * lift[2] < high:
                 continue
             box, distance = canvas.tube_distance(path + 0.6 * lift, radii, edge)
-            share = coverage(distance, edge)
-            canvas.blend(box, share, hu)
-            lung[box] *= 1 - share
+            if distance.size:
+                share = coverage(distance, edge)
+                canvas.blend(box, share, hu)
+                lung[box] *= 1 - share
+
+
+def _lift(breath_mm: float) -> np.ndarray:
+    """Return the heart's shift [3] at a height of the diaphragm."""
+    return np.array([0.0, 0.0, HEART_SHARE_OF_BREATH * breath_mm])
 
 
 Tube = tuple[np.ndarray, np.ndarray, float, float]

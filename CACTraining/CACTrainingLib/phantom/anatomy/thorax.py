@@ -70,11 +70,10 @@ class Thorax:
         """Paint couch, chest wall and lungs, which change little within a slice's thickness."""
         z = canvas.z_mm
         scale = cavity_scale(z)
-        inner = self._radius - self._cavity * np.float32(scale)
         grain = self.grain(z)
         if self._couch:
             self.paint_couch(canvas)
-        self._paint_wall(canvas, inner, scale, grain)
+        inner = self._paint_wall(canvas, scale, grain)
         lung = coverage(inner, 1.2)
         width, depth = float(self._cavity.max()) * scale + 3, self._cavity_back * scale + 35
         box = canvas.box(-width, width, -depth, depth)
@@ -114,32 +113,24 @@ class Thorax:
         canvas.blend(box, coverage(np.maximum(np.abs(depth - 12) - 12, inside)), -930.0)
         canvas.blend(box, coverage(np.maximum(np.abs(depth) - np.float32(half_mm), inside)), hu)
 
-    def _paint_wall(self, canvas: Canvas, inner: np.ndarray, scale: float, grain: np.ndarray) -> None:
+    def _paint_wall(self, canvas: Canvas, scale: float, grain: np.ndarray) -> np.ndarray:
+        """Paint the chest wall; returns the distance in mm outside the cavity's wall."""
+        from . import compiled
+
         body = self.body
         shoulder, muscle_scale, fat_scale = _wall_scales(canvas.z_mm)
         # Muscle fills the gap above, where the cavity narrows to its apex but the trunk does not.
-        muscle = self._muscle * np.float32(muscle_scale) + self._lateral * np.float32(24 * shoulder)
-        muscle += self._cavity * np.float32(0.8 * (1 - scale))
-        outside_ribs = inner - np.float32(13)
-        skin = outside_ribs - muscle - self._fat * np.float32(fat_scale) - self._lateral * np.float32(12 * shoulder)
+        scales = tuple(map(np.float32, (scale, shoulder, muscle_scale, fat_scale)))
+        inner, skin, flesh = compiled.outline(
+            self._radius, self._cavity, self._muscle, self._fat, self._lateral, scales
+        )
+        gland = np.zeros_like(canvas.hu)
         if body.breast_mm:
             self._paint_breasts(canvas, skin)
-        pixels = np.flatnonzero((inner.ravel() > -2) & (skin.ravel() < 2))
-        edge, depth, flesh = skin.ravel()[pixels], outside_ribs.ravel()[pixels], muscle.ravel()[pixels]
-        spots = grain.ravel()[pixels]
-        hu = canvas.hu.ravel()[pixels]
-        hu += coverage(edge) * (tissues.SKIN_HU - hu)
-        hu += coverage(edge + 1.8) * (np.float32(body.fat_hu) + spots * np.float32(7) - hu)
-        if body.breast_mm:
-            self._paint_glands(canvas, hu, pixels)
-        share = coverage(depth - flesh + spots * np.float32(0.8), 1.6)
-        # Planes of fat between the muscles, and between them and the ribs.
-        muscle_gap = (depth - np.float32(0.55) * flesh + 2 * spots) / np.float32(1.3)
-        rib_gap = (depth + np.float32(1.5) + spots) / np.float32(1.6)
-        share *= 1 - np.float32(0.75) * np.exp(-np.square(muscle_gap))
-        share *= 1 - np.float32(0.7) * np.exp(-np.square(rib_gap))
-        hu += share * (np.float32(body.muscle_hu) + spots * np.float32(5) - hu)
-        canvas.hu.ravel()[pixels] = hu
+            self._draw_glands(canvas, gland)
+        values = tissues.SKIN_HU, body.fat_hu, tissues.GLANDULAR_HU, body.muscle_hu
+        compiled.paint_wall(canvas.hu, inner, skin, flesh, grain, gland, tuple(map(np.float32, values)))
+        return inner
 
     def _paint_breasts(self, canvas: Canvas, skin: np.ndarray) -> None:
         """Lower the skin distance by the breasts' bulge, in place (smooth union)."""
@@ -150,17 +141,15 @@ class Thorax:
             blend = np.clip(0.5 + (part - distance) / 40.0, 0, 1)
             part += blend * (distance - part) - 20.0 * blend * (1 - blend)
 
-    def _paint_glands(self, canvas: Canvas, hu: np.ndarray, pixels: np.ndarray) -> None:
-        """Paint gland in the fat of the breasts. hu: values of the wall's pixels. pixels: their flat indices."""
+    def _draw_glands(self, canvas: Canvas, gland: np.ndarray) -> None:
+        """Draw the share of gland in the fat of the breasts, in place."""
         centres, semi = _breast_centres(self.body)
-        gland = np.zeros_like(canvas.hu)
         for centre in centres:
             inner = (semi[0] * 0.72, semi[1] * 0.72, semi[2] * 0.6)
             box, distance = canvas.ellipsoid_distance(centre + np.array([0, -4.0, 0]), inner, border_mm=2.0)
             pattern = self._grain[0][box] * math.cos(canvas.z_mm / 6) + self._grain[2][box]
             share = np.clip(1.4 * pattern + 2.2 * self.body.glandular - 1.0, 0, 1)
             gland[box] = np.maximum(gland[box], share * np.clip(-distance / 8.0, 0, 1))
-        hu += gland.ravel()[pixels] * (tissues.GLANDULAR_HU - hu)
 
     def _paint_diaphragm(
         self, canvas: Canvas, lung: np.ndarray, inner: np.ndarray, grain: np.ndarray, breath_mm: float
@@ -354,20 +343,20 @@ def _places_in_lung(body: Body, side: int, generator: np.random.Generator, count
 
 
 def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) -> PointCloud:
+    from .compiled import nearest_node
+
     order = np.argsort(np.linalg.norm(ends - gate, axis=1) + generator.normal(0, 12, len(ends)))
     limit = 40 * len(ends)
-    # Separate, contiguous coordinates: each end searches all nodes so far.
-    x, y, z = nodes = np.empty((3, limit))
+    nodes = np.empty((3, limit))
     reach = np.empty(limit)
     parent = np.zeros(limit, np.int64)
     nodes[:, 0], reach[0], count = gate, 0.0, 1
     leaves = []
     for end in ends[order]:
-        distance = np.sqrt((x[:count] - end[0]) ** 2 + (y[:count] - end[1]) ** 2 + (z[:count] - end[2]) ** 2)
         # A detour through the trunk is cheaper than a new long vessel: 0.35 mm per mm already grown.
-        start = int((distance + 0.35 * reach[:count]).argmin())
-        steps = max(1, math.ceil(distance[start] / LUNG_VESSELS["step_mm"]))
-        bend = generator.normal(0, 0.09 * distance[start], 3)
+        start, distance = nearest_node(nodes, reach, count, end, 0.35)
+        steps = max(1, math.ceil(distance / LUNG_VESSELS["step_mm"]))
+        bend = generator.normal(0, 0.09 * distance, 3)
         t = np.arange(1, steps + 1) / steps
         grown = slice(count, count + steps)
         before = nodes[:, start, None]

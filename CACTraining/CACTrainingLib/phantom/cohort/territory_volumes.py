@@ -218,6 +218,7 @@ def _paint(
         for height in z[2 * k : 2 * k + 2]:
             canvas = base.copy(float(height))
             air = thorax.paint(canvas, trunk, 0.0)
+            heart.paint_mediastinum(canvas, air, trunk.grain)
             inside = heart.paint(canvas, air, trunk.grain, 0.0)
             thorax.skeleton.paint_spine(canvas, air, trunk.grain)
             if traits["effusion"]:

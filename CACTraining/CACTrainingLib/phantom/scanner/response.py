@@ -103,19 +103,42 @@ def levels_of_views(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndar
     return levels, np.maximum(0.0, 1.0 - np.abs(values[None] - levels[:, None]) / (levels[1] - levels[0]))
 
 
-def weights_of_levels(
-    shape: tuple[int, int], pixel_mm: float, scanner: Scanner, middle_s: float, share: np.ndarray
+def add_levels(
+    spectrum: np.ndarray,
+    changes: list[np.ndarray],
+    rows: slice,
+    pixel_mm: float,
+    scanner: Scanner,
+    middle_s: float,
+    share: np.ndarray,
+    transfer: np.ndarray,
 ) -> np.ndarray:
-    """Return the weight of each level in each frequency of a slice, of sum 1, float32 [levels, rows, columns / 2 + 1].
+    """Add to a slice's filtered spectrum what changes at levels of a movement; returns each level's weight, of sum 1.
 
-    share: Each view's share in the levels [levels, views] (`levels_of_views`).
+    Args:
+        spectrum: At the first level, complex64 [rows, columns / 2 + 1]; changed in place.
+        changes: What differs at each other level, in some rows of the slice [rows, columns].
+        rows: Rows of the changes.
+        share: Each view's share in the levels [levels, views] (`levels_of_views`).
+        transfer: The slice's transfer function.
     """
+    from .compiled import add_levels as add
+
+    shape = (spectrum.shape[0], changes[0].shape[1])
     plane = _frequency_plane(shape, pixel_mm, scanner)
-    of_view = _view_weights(scanner, scanner.start_phase + middle_s / scanner.rotation_s)
-    by_direction = [_by_direction(s) * of_view for s in share]
-    weights = np.stack([sum(s.take(view) for view in plane.views) for s in by_direction])
-    weights[:, 0, 0] = [2 * s.mean() for s in by_direction]
-    return weights / weights.sum(axis=0)
+    shares = np.stack([_by_direction(s) for s in share]) * _view_weights(
+        scanner, scanner.start_phase + middle_s / scanner.rotation_s
+    )
+    parts = np.zeros((len(changes), *spectrum.shape), np.complex64)
+    for part, change in zip(parts, changes, strict=True):
+        part[rows] = fft.rfft(change)
+    parts = fft.fft(parts, axis=1, overwrite_x=True)
+    # Zero frequency has no direction: use the mean of all views.
+    weights = shares.mean(axis=1) / shares.mean(axis=1).sum()
+    middle = spectrum[0, 0] + transfer[0, 0] * (weights[1:] @ parts[:, 0, 0])
+    add(spectrum, parts, plane.views, shares, transfer)
+    spectrum[0, 0] = middle
+    return weights
 
 
 def _view_weights(scanner: Scanner, gantry: float) -> np.ndarray:
@@ -189,7 +212,7 @@ def _slice_stamp(
         spectrum = _moving_spectrum(spectra, share, view_shifts, plane, _view_weights(scanner, gantry))
     system = plane.system
     if view_gain is not None:
-        gain = _by_direction(view_gain)[plane.views[0] % (_DIRECTIONS // 2) * 2]
+        gain = _by_direction(view_gain)[plane.views % (_DIRECTIONS // 2) * 2]
         gain[0, 0] = 1.0
         system = system * gain
     filtered = fft.ifft(spectrum * system, axis=0, overwrite_x=True)[::fine]
@@ -216,13 +239,15 @@ class _FrequencyPlane:
     Attributes:
         fx: Frequencies in 1/mm [1, columns].
         fy: Frequencies in 1/mm [rows, 1].
-        views: Indices in _DIRECTIONS of the two opposite views that see a frequency [2, rows, columns].
+        views: Index in _DIRECTIONS of one of the two opposite views that see a frequency [rows, columns].
+        opposite: Index of the other.
         system: Transfer function.
     """
 
     fx: np.ndarray
     fy: np.ndarray
     views: np.ndarray
+    opposite: np.ndarray
     system: np.ndarray
 
 
@@ -232,9 +257,8 @@ def _frequency_plane(shape: tuple[int, int], step_mm: float, scanner: Scanner) -
     fx = np.fft.rfftfreq(shape[1], step_mm).astype(np.float32)[None, :]
     correction = _spline_transfer(fy * step_mm) * _spline_transfer(fx * step_mm)
     system = (scanner.transfer(np.hypot(fy, fx)) / correction / step_mm**2).astype(np.float32)
-    direction = np.rint(np.arctan2(fy, fx) * (_DIRECTIONS / (2 * math.pi))).astype(np.intp)
-    views = np.stack([direction, direction + _DIRECTIONS // 2]) % _DIRECTIONS
-    return _FrequencyPlane(fx, fy, views, system)
+    views = np.rint(np.arctan2(fy, fx) * (_DIRECTIONS / (2 * math.pi))).astype(np.intp) % _DIRECTIONS
+    return _FrequencyPlane(fx, fy, views, (views + _DIRECTIONS // 2) % _DIRECTIONS, system)
 
 
 def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +276,7 @@ def _moving_spectrum(
     shift_x, shift_y = (_by_direction(-2 * math.pi * view_shifts[:, axis]) for axis in (0, 1))
     shares = [_by_direction(s) * weights for s in share]
     phase, blend, part = (np.empty_like(total) for _ in range(3))
-    for view in plane.views:
+    for view in (plane.views, plane.opposite):
         angle = plane.fx * shift_x.take(view)
         angle += plane.fy * shift_y.take(view)
         np.cos(angle, out=phase.real)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -14,7 +13,7 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES
 
 from ..anatomy import tissues
-from ..anatomy.canvas import Canvas
+from ..anatomy.canvas import NOWHERE, Box, Canvas
 from ..anatomy.heart import Heart, HeartFrame
 from ..anatomy.hearts.valves import cusps
 from ..anatomy.patient import Patient
@@ -24,13 +23,13 @@ from .motion import HEART_SHARE_OF_BREATH, ScanPose
 from .response import (
     Displacement,
     Stamp,
+    add_levels,
     add_stamp,
     add_stamps,
     image_of_points,
     levels_of_views,
     slice_times_s,
     view_times_s,
-    weights_of_levels,
 )
 from .scanner import NoiseSource, Scanner, direction_gains
 
@@ -218,7 +217,7 @@ class _Painter:
         count = max(1, round(scanner.slice_thickness_mm / 1.6))
         half = scanner.slice_thickness_mm / 2
         self._offsets = (np.arange(count) + 0.5) / count * scanner.slice_thickness_mm - half
-        self._weights = np.full(count, 1 / count, np.float32)
+        self._weight = np.float32(1 / count)
         pixel = grid.spacing_mm[0]
         fy, fx = np.fft.fftfreq(grid.shape[1], pixel)[:, None], np.fft.rfftfreq(grid.shape[2], pixel)[None]
         self._transfer = scanner.transfer(np.hypot(fy, fx)).astype(np.float32)
@@ -240,18 +239,26 @@ class _Painter:
         np.clip(tree, 0, 1, out=tree)
         tissue = tree * (body.blood_hu - body.lung_hu) + grain * GRAIN_HU
         movements, share = self._movements(k)
+        (part, lung, inside), area, moved = self._anatomy(k, movements)
+        part += lung * tissue
         hu, heart = self._background.copy(), np.zeros(self._background.shape, bool)
-        spectrum, inside_share = 0.0, 0.0
-        weights: Sequence[np.ndarray] | np.ndarray = [self._transfer]
-        if len(movements) > 1:
-            pixel_mm = self.grid.spacing_mm[0]
-            weights = weights_of_levels(hu.shape, pixel_mm, self.scanner, self._times[k], share) * self._transfer
-        for (part, lung, inside), weight in zip(self._anatomy(k, movements), weights, strict=True):
-            part += lung * tissue
-            hu[self._box] = part
-            spectrum = spectrum + fft.rfft2(hu) * weight
-            inside_share = inside_share + inside * (weight[0, 0] / self._transfer[0, 0])
-        heart[self._box] = inside_share > 0.5
+        hu[self._box] = part
+        spectrum = fft.rfft2(hu)
+        spectrum *= self._transfer
+        if moved:
+            rows = slice(self._box[0].start + area[0].start, self._box[0].start + area[0].stop)
+            columns = slice(self._box[1].start + area[1].start, self._box[1].start + area[1].stop)
+            changes, first_inside = [], inside[area].copy()
+            for moved_part, moved_lung, _ in moved:
+                moved_part += moved_lung * tissue[area]
+                changes.append(np.zeros((len(moved_part), hu.shape[1]), np.float32))
+                changes[-1][:, columns] = moved_part - part[area]
+            pixel_mm, time_s = self.grid.spacing_mm[0], self._times[k]
+            weights = add_levels(spectrum, changes, rows, pixel_mm, self.scanner, time_s, share, self._transfer)
+            for (_, _, moved_inside), weight in zip(moved, weights[1:], strict=True):
+                inside[area] += weight * (moved_inside - first_inside)
+            hu[rows, columns] = moved[-1][0]
+        heart[self._box] = inside > 0.5
         clean = fft.irfft2(spectrum, s=hu.shape, overwrite_x=True)
         gain_x, gain_y = direction_gains(hu, self.grid.spacing_mm[0])
         self._add_lumen(clean, k)
@@ -288,25 +295,34 @@ class _Painter:
         movements[main] = levels
         return list(zip(*movements.tolist(), strict=True)), share
 
-    def _anatomy(self, k: int, movements: list[tuple[float, float]]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return HU, share of lung and share of heart in the body's box at each contraction and breath of the heart."""
+    def _anatomy(self, k: int, movements: list[tuple[float, float]]) -> tuple[_Anatomy, Box, list[_Anatomy]]:
+        """Paint a slice at each contraction and breath of the heart.
+
+        Returns the anatomy in the body's box at the first movement, and in a part of it, which holds all that moves,
+        at the others.
+        """
         still = float(self.pose.breath_mm(self._times[k]))
         x, y, _ = self._part.axes_mm()
         base = Canvas(x, y, float(self._z[k]), tissues.GAS_HU)
         trunk = self.thorax.trunk(base)
-        empty = np.zeros_like(base.hu)
-        means = [(empty.copy(), empty.copy(), empty.copy()) for _ in movements]
-        for offset, weight in zip(self._offsets, self._weights, strict=True):
-            around = base.copy(float(base.z_mm + offset))
-            lung = self.thorax.paint(around, trunk, still)
-            for (contraction, breath), mean in zip(movements, means, strict=True):
-                canvas, air = around.copy(around.z_mm), lung.copy()
-                inside = self.heart.paint(canvas, air, trunk.grain, breath, contraction)
-                self.thorax.skeleton.paint_spine(canvas, air, trunk.grain)
-                for total, part in zip(mean, (canvas.hu, air, inside), strict=True):
-                    part *= weight
-                    total += part
-        return means
+        heights = (base.z_mm + self._offsets).tolist()
+        area = self.heart.moving_box(base, heights, [breath for _, breath in movements])
+        others = movements[1:] if area != NOWHERE else []
+        grain = np.ascontiguousarray(trunk.grain[area])
+        means = [_no_anatomy(base.hu.shape)] + [_no_anatomy(grain.shape) for _ in others]
+        for height in heights:
+            canvas = base.copy(height)
+            lung = self.thorax.paint(canvas, trunk, still)
+            self.heart.paint_mediastinum(canvas, lung, trunk.grain)
+            parts = [(canvas.crop(area), lung[area].copy(), grain, movement) for movement in others]
+            parts.insert(0, (canvas, lung, trunk.grain, movements[0]))
+            for (picture, air, texture, (contraction, breath)), mean in zip(parts, means, strict=True):
+                inside = self.heart.paint(picture, air, texture, breath, contraction)
+                self.thorax.skeleton.paint_spine(picture, air, texture)
+                for total, painted in zip(mean, (picture.hu, air, inside), strict=True):
+                    painted *= self._weight
+                    total += painted
+        return means[0], area, means[1:]
 
     def _add_lumen(self, hu: np.ndarray, k: int) -> None:
         """Add vessels as blood in fat; in muscle they do not show."""
@@ -321,6 +337,14 @@ class _Painter:
         fat_share = np.clip((body.blood_hu - hu[j, i]) / (body.blood_hu - body.fat_hu), 0, 1)
         most = 1.0 if body.surroundings is None else body.surroundings.most_lumen
         hu[j, i] += np.minimum(lumen[j, i], most) * fat_share * (body.blood_hu - body.fat_hu)
+
+
+_Anatomy = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""HU, share of lung and share of heart in each pixel of a part of a slice, float32 [rows, columns]."""
+
+
+def _no_anatomy(shape: tuple[int, ...]) -> _Anatomy:
+    return np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
 
 class _SortedCloud:

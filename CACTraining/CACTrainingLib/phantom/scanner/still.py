@@ -62,6 +62,7 @@ def still_patient(patient: Patient, pose: ScanPose) -> StillPatient:
         for k in range(*part.indices(len(z))):
             canvas = base.copy(float(z[k]))
             lung = thorax.paint(canvas, trunk, 0.0)
+            heart.paint_mediastinum(canvas, lung, trunk.grain)
             inside[k] = heart.paint(canvas, lung, trunk.grain, 0.0) > 0.5
             thorax.skeleton.paint_spine(canvas, lung, trunk.grain)
             hu[k], lungs[k] = canvas.hu, lung

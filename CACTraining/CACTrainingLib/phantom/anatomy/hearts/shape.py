@@ -268,20 +268,9 @@ def union(distances: list[np.ndarray], softness_mm: float) -> np.ndarray:
 
 def interpolate(table: np.ndarray, shape: tuple[int, ...], low_mm: np.ndarray, heart_mm: np.ndarray) -> np.ndarray:
     """Interpolate a table [lattice points, columns] at points [n, 3], clipped to its border; returns [n, columns]."""
-    place = (np.asarray(heart_mm, np.float32) - low_mm.astype(np.float32)) * np.float32(1 / STEP_MM)
-    np.clip(place, 0, np.array(shape, np.float32) - np.float32(1.001), out=place)
-    corner = place.astype(np.intp)
-    x, y, z = (place - corner.astype(np.float32)).T
-    flat = (corner[:, 0] * shape[1] + corner[:, 1]) * shape[2] + corner[:, 2]
-    values = np.zeros((len(place), table.shape[1]), np.float32)
-    part = np.zeros_like(values)  # not np.empty: `take` may cast NaN from uninitialised memory
-    for di, a in enumerate((1 - x, x)):
-        for dj, b in enumerate((a * (1 - y), a * y)):
-            for dk, c in enumerate((b * (1 - z), b * z)):
-                table.take(flat + ((di * shape[1] + dj) * shape[2] + dk), axis=0, out=part, mode="clip")
-                part *= c[:, None]
-                values += part
-    return values
+    from ..compiled_heart import interpolate as compiled
+
+    return compiled(table, shape, low_mm.astype(np.float32), STEP_MM, np.asarray(heart_mm, np.float32))
 
 
 def draw_heart_shape(body: Body, generator: np.random.Generator) -> HeartShape:

@@ -1,0 +1,217 @@
+"""Compiled inner loops of painting a slice: distances to tubes and ellipsoids, blending, the chest wall.
+
+Each has a slow form in NumPy in the tests, which it equals to single precision. Segments are the outer loop and pixels
+the inner one, so that pixels are computed several at once. Arrays are float32 [rows, columns], lengths mm.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+compiled = numba.njit(nogil=True, fastmath=True, cache=True)
+FAR_MM = np.float32(1e3)
+"""Distance of pixels that no part of a shape is near."""
+
+
+@compiled
+def _first_and_last(low: float, high: float, origin: float, step: float, count: int) -> tuple[int, int]:
+    """Return the pixels that hold an interval, clipped to the slice."""
+    first = max(0, math.floor((low - origin) / step))
+    return first, min(count, math.ceil((high - origin) / step) + 1)
+
+
+@compiled
+def tube_distance(
+    x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float, path_mm: np.ndarray, radii_mm: np.ndarray, border_mm: float
+) -> tuple[int, int, np.ndarray]:
+    """Return first row and column of a box, and the distance to a tube in it; FAR_MM beyond `border_mm`.
+
+    path_mm: Polyline, float64 [n, 3]. radii_mm: Radius at its points, float64 [n].
+    """
+    x_first, y_first = float(x_mm[0]), float(y_mm[0])
+    step = float(x_mm[1] - x_mm[0])
+    j_low, j_high, i_low, i_high = len(y_mm), 0, len(x_mm), 0
+    for n in range(len(path_mm) - 1):
+        reach = max(radii_mm[n], radii_mm[n + 1]) + border_mm
+        if _misses(path_mm, n, reach, z_mm):
+            continue
+        i0, i1 = _reach_along(path_mm, n, 0, reach, x_first, step, len(x_mm))
+        j0, j1 = _reach_along(path_mm, n, 1, reach, y_first, step, len(y_mm))
+        if i1 > i0 and j1 > j0:
+            i_low, i_high, j_low, j_high = min(i_low, i0), max(i_high, i1), min(j_low, j0), max(j_high, j1)
+    if j_high <= j_low or i_high <= i_low:
+        return 0, 0, np.zeros((0, 0), np.float32)
+    distance = np.full((j_high - j_low, i_high - i_low), FAR_MM, np.float32)
+    for n in range(len(path_mm) - 1):
+        reach = max(radii_mm[n], radii_mm[n + 1]) + border_mm
+        if _misses(path_mm, n, reach, z_mm):
+            continue
+        i0, i1 = _reach_along(path_mm, n, 0, reach, x_first, step, len(x_mm))
+        j0, j1 = _reach_along(path_mm, n, 1, reach, y_first, step, len(y_mm))
+        ax, ay, dz = path_mm[n, 0], path_mm[n, 1], np.float32(z_mm - path_mm[n, 2])
+        ux, uy, uz = path_mm[n + 1, 0] - ax, path_mm[n + 1, 1] - ay, path_mm[n + 1, 2] - path_mm[n, 2]
+        square = max(ux * ux + uy * uy + uz * uz, 1e-9)
+        vx, vy, vz = np.float32(ux / square), np.float32(uy / square), np.float32(dz * uz / square)
+        ux, uy, uz = np.float32(ux), np.float32(uy), np.float32(uz)
+        ax, ay = np.float32(ax), np.float32(ay)
+        radius, change = np.float32(radii_mm[n]), np.float32(radii_mm[n + 1] - radii_mm[n])
+        for j in range(j0, j1):
+            dy = y_mm[j] - ay
+            along = dy * vy + vz
+            row = distance[j - j_low]
+            for i in range(i0, i1):
+                dx = x_mm[i] - ax
+                t = min(max(dx * vx + along, np.float32(0)), np.float32(1))
+                x, y, z = dx - t * ux, dy - t * uy, dz - t * uz
+                d = np.sqrt(x * x + y * y + z * z) - (radius + t * change)
+                row[i - i_low] = min(row[i - i_low], d)
+    return j_low, i_low, distance
+
+
+@compiled
+def _misses(path_mm: np.ndarray, n: int, reach: float, z_mm: float) -> bool:
+    """Return True if a segment lies outside the slice."""
+    low, high = min(path_mm[n, 2], path_mm[n + 1, 2]) - reach, max(path_mm[n, 2], path_mm[n + 1, 2]) + reach
+    return low >= z_mm or high <= z_mm
+
+
+@compiled
+def _reach_along(
+    path_mm: np.ndarray, n: int, axis: int, reach: float, origin: float, step: float, count: int
+) -> tuple[int, int]:
+    """Return the pixels along an axis that a segment can change."""
+    a, b = path_mm[n, axis], path_mm[n + 1, axis]
+    return _first_and_last(min(a, b) - reach, max(a, b) + reach, origin, step, count)
+
+
+@compiled
+def ellipsoid_distance(
+    x_mm: np.ndarray, y_mm: np.ndarray, z_mm: float, centre_mm: np.ndarray, semi_axes_mm: np.ndarray, border_mm: float
+) -> tuple[int, int, np.ndarray]:
+    """Return first row and column of a box, and the distance to an ellipsoid to first order in it.
+
+    (q - 1) / |∇q| with q = √(rᵀ·form·r). centre_mm, semi_axes_mm: float64 [3].
+    """
+    dz = z_mm - centre_mm[2]
+    if abs(dz) >= semi_axes_mm[2] + border_mm:
+        return 0, 0, np.zeros((0, 0), np.float32)
+    step = float(x_mm[1] - x_mm[0])
+    x0, y0, x_reach, y_reach = centre_mm[0], centre_mm[1], semi_axes_mm[0] + border_mm, semi_axes_mm[1] + border_mm
+    i0, i1 = _first_and_last(x0 - x_reach, x0 + x_reach, float(x_mm[0]), step, len(x_mm))
+    j0, j1 = _first_and_last(y0 - y_reach, y0 + y_reach, float(y_mm[0]), step, len(y_mm))
+    if i1 <= i0 or j1 <= j0:
+        return 0, 0, np.zeros((0, 0), np.float32)
+    a, b, c = 1 / semi_axes_mm[0] ** 2, 1 / semi_axes_mm[1] ** 2, 1 / semi_axes_mm[2] ** 2
+    a1, b1, c1 = np.float32(a), np.float32(b), np.float32(c * dz * dz)
+    a2, b2, c2 = np.float32(a * a), np.float32(b * b), np.float32(c * c * dz * dz)
+    x0, y0 = np.float32(x0), np.float32(y0)
+    distance = np.empty((j1 - j0, i1 - i0), np.float32)
+    for j in range(j0, j1):
+        dy = y_mm[j] - y0
+        square_row, slope_row = b1 * dy * dy + c1, b2 * dy * dy + c2
+        row = distance[j - j0]
+        for i in range(i0, i1):
+            dx = x_mm[i] - x0
+            square, slope = a1 * dx * dx + square_row, a2 * dx * dx + slope_row
+            root = np.sqrt(max(square, np.float32(1e-6)))
+            row[i - i0] = (root - np.float32(1)) * root / np.sqrt(max(slope, np.float32(1e-9)))
+    return j0, i0, distance
+
+
+@compiled
+def share_inside(distance: np.float32, edge: np.float32) -> np.float32:
+    """Return the share of a pixel inside a shape, 0 to 1; see `canvas.coverage`. edge: 1 / width of the edge."""
+    return min(max(np.float32(0.5) - distance * edge, np.float32(0)), np.float32(1))
+
+
+@compiled
+def cover(
+    hu: np.ndarray, grain: np.ndarray, distance: np.ndarray, edge_mm: float, value: float, texture: float
+) -> None:
+    """Blend a box of a slice towards value + texture · grain by a shape's coverage, in place."""
+    edge, middle, spread = np.float32(1 / edge_mm), np.float32(value), np.float32(texture)
+    for j in range(hu.shape[0]):
+        for i in range(hu.shape[1]):
+            share = share_inside(distance[j, i], edge)
+            hu[j, i] += share * (middle + spread * grain[j, i] - hu[j, i])
+
+
+@compiled
+def outline(
+    radius: np.ndarray,
+    cavity: np.ndarray,
+    muscle: np.ndarray,
+    fat: np.ndarray,
+    lateral: np.ndarray,
+    scales: tuple[np.float32, np.float32, np.float32, np.float32],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return distances outside the cavity's wall and the skin, and the muscle's thickness.
+
+    radius to lateral: What `Thorax` knows of each pixel's direction. scales: cavity, shoulder, muscle, fat.
+    """
+    cavity_scale, shoulder, muscle_scale, fat_scale = scales
+    inner, skin, flesh = np.empty_like(radius), np.empty_like(radius), np.empty_like(radius)
+    gap = np.float32(0.8) * (np.float32(1) - cavity_scale)
+    for j in range(radius.shape[0]):
+        for i in range(radius.shape[1]):
+            inner[j, i] = radius[j, i] - cavity[j, i] * cavity_scale
+            thickness = muscle[j, i] * muscle_scale + lateral[j, i] * (np.float32(24) * shoulder)
+            flesh[j, i] = thickness + cavity[j, i] * gap
+            outside = inner[j, i] - np.float32(13) - flesh[j, i]
+            skin[j, i] = outside - fat[j, i] * fat_scale - lateral[j, i] * (np.float32(12) * shoulder)
+    return inner, skin, flesh
+
+
+@compiled
+def paint_wall(
+    hu: np.ndarray,
+    inner: np.ndarray,
+    skin: np.ndarray,
+    flesh: np.ndarray,
+    grain: np.ndarray,
+    gland: np.ndarray,
+    values: tuple[np.float32, np.float32, np.float32, np.float32],
+) -> None:
+    """Paint skin, fat, gland and the layers of muscle of the chest wall, in place.
+
+    gland: Share of gland in the fat. values: HU of skin, fat, gland, muscle.
+    """
+    one, skin_hu, fat_hu, gland_hu, muscle_hu = np.float32(1), values[0], values[1], values[2], values[3]
+    muscle_edge = np.float32(1 / 1.6)
+    for j in range(hu.shape[0]):
+        for i in range(hu.shape[1]):
+            if inner[j, i] <= -2 or skin[j, i] >= 2:
+                continue
+            spots, edge, value = grain[j, i], skin[j, i], hu[j, i]
+            value += share_inside(edge, one) * (skin_hu - value)
+            value += share_inside(edge + np.float32(1.8), one) * (fat_hu + spots * np.float32(7) - value)
+            value += gland[j, i] * (gland_hu - value)
+            depth, thickness = inner[j, i] - np.float32(13), flesh[j, i]
+            share = share_inside(depth - thickness + spots * np.float32(0.8), muscle_edge)
+            if share > 0:
+                # Planes of fat between the muscles, and between them and the ribs.
+                muscle_gap = (depth - np.float32(0.55) * thickness + np.float32(2) * spots) / np.float32(1.3)
+                rib_gap = (depth + np.float32(1.5) + spots) / np.float32(1.6)
+                share *= one - np.float32(0.75) * np.exp(-muscle_gap * muscle_gap)
+                share *= one - np.float32(0.7) * np.exp(-rib_gap * rib_gap)
+                value += share * (muscle_hu + spots * np.float32(5) - value)
+            hu[j, i] = value
+
+
+@numba.njit(nogil=True, cache=True)  # exact: a patient's lungs must not change by one bit
+def nearest_node(nodes: np.ndarray, reach: np.ndarray, count: int, end: np.ndarray, detour: float) -> tuple[int, float]:
+    """Return the first of the nearest of `count` nodes float64 [3, n] to a point, and its distance.
+
+    A node is as far as its distance and `detour` times its `reach` [n].
+    """
+    best, start, nearest = np.inf, 0, 0.0
+    for n in range(count):
+        x, y, z = nodes[0, n] - end[0], nodes[1, n] - end[1], nodes[2, n] - end[2]
+        distance = math.sqrt(x * x + y * y + z * z)
+        length = distance + detour * reach[n]
+        if length < best:
+            best, start, nearest = length, n, distance
+    return start, nearest
