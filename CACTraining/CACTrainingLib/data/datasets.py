@@ -32,6 +32,7 @@ from CACScoringLib.models.preprocessing import MAX_NEIGHBOURS, HeartSlices
 from ..project.project import Project, is_project
 from ..project.training import training_scans
 from ..project.training_scan import KINDS, TrainingScan, scan_in
+from .drawn_scans import DrawnScan, write_drawn_slices
 from .scan_samples import write_slices, write_volume
 
 
@@ -156,7 +157,11 @@ def prepare(
 
 
 def _write(kind: str, job: tuple[TrainingScan, Path]) -> None:
-    {"slices": write_slices, "heart": write_volume}[kind](*job)
+    scan, folder = job
+    if isinstance(scan, DrawnScan):
+        write_drawn_slices(scan, folder)
+    else:
+        {"slices": write_slices, "heart": write_volume}[kind](scan, folder)
 
 
 @dataclass(frozen=True)

@@ -56,24 +56,45 @@ def write_slices(scan: TrainingScan, folder: Path) -> None:
     if scan.calcium_map is not None:
         calcium = image_beside(ct, scan.calcium_map)
         true_map = slices.grid.resample(voxels_of(calcium), 0.0) * float(truth["calcium_hu_per_mg_cm3"])
-    visible = _labels_on_slices(truth["slices"], slices.grid)
     if scan.automatic is not None:
+        visible = _labels_on_slices(truth["slices"], slices.grid)
         shows_calcium = np.array([label is True for label in visible])
         true_map = automatic_map(scan.automatic, ct, slices) * shows_calcium[:, None, None]
+    has_map = scan.calcium_map is not None
+    write_prepared(folder, slices, true_map, truth["slices"], scan.patient, scan.kind, has_map)
+
+
+def write_prepared(
+    folder: Path,
+    slices: HeartSlices,
+    true_map: np.ndarray,
+    labels: list[dict[str, Any]],
+    patient: str,
+    kind: str,
+    has_map: bool,
+) -> None:
+    """Write prepared slices into a new folder.
+
+    Args:
+        true_map: HU of coronary calcium, float32 as `slices.heart`.
+        labels: Labels of the scan's slices, as in `truth.json`.
+        has_map: True if the true map is known.
+    """
+    visible = _labels_on_slices(labels, slices.grid)
     rows = np.full(len(slices), -1)
     filled = (np.abs(true_map) > MAP_FLOOR_HU).any((1, 2))
     rows[filled] = np.arange(filled.sum())
     record = {
-        "patient": scan.patient,
-        "kind": scan.kind,
-        "has_map": scan.calcium_map is not None,
+        "patient": patient,
+        "kind": kind,
+        "has_map": has_map,
         "grid": {name: getattr(slices.grid, name) for name in ("first", "step", "size")},
         "centre": slices.centre,
         "radii": slices.radii,
         "map_row": rows.tolist(),
         "visible": [label is True for label in visible],
         "labelled": [label is not None for label in visible],
-        "contrast": _contrasts_on_slices(truth["slices"], slices.grid),
+        "contrast": _contrasts_on_slices(labels, slices.grid),
         "bright": _bright(slices, true_map).tolist(),
     }
     maps = (true_map[filled] / MAP_HU).astype(np.float16)

@@ -13,6 +13,8 @@ from CACScoringLib.core.files import read_json
 from CACScoringLib.models import preprocessing
 from CACScoringLib.scans.source import ScanSource
 
+from .scan_identity import content_hash
+
 CACHE_VERSION = 3
 KINDS = ("clean", "distractor", "coronary")
 """Kinds of scans: without calcium; with non-coronary calcium only; with coronary calcium."""
@@ -61,6 +63,10 @@ class TrainingScan(ScanSource):
                     # A folder's size and time also change with hidden files.
                     parts += [str(file.resolve())] + ([] if file.is_dir() else [stat.st_size, stat.st_mtime_ns])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+    def content_hash(self) -> str:
+        """Return the SHA-256 of what is known of the scan, or of the CT where nothing is."""
+        return content_hash(self.truth or self.ct, self.series)
 
 
 def read_truth(path: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import build
 
 from ..data.datasets import SliceDataset, default_cache, find_scans, load_slices, prepare, split_by_patient
-from ..project.scan_identity import content_hash
+from ..data.drawn_scans import drawn_scans
 from ..project.training_scan import TrainingScan
 from .curves import validations
 from .distributed import from_first, in_turn, make_fabric
@@ -63,7 +63,7 @@ class TrainingData:
     def table(self) -> str:
         """Return every scan with its use as CSV, for the hash on the model card; without paths, which vary."""
         uses = (("training", self.training), ("validation", self.validation))
-        scans = ((use, scan, content_hash(scan.truth or scan.ct, scan.series)) for use, part in uses for scan in part)
+        scans = ((use, scan, scan.content_hash()) for use, part in uses for scan in part)
         rows = sorted((use, scan.patient, scan.kind, sha256) for use, scan, sha256 in scans)
         return table_text(("use", "patient", "kind", "sha256"), rows)
 
@@ -128,12 +128,18 @@ class Run:
     progress: Progress
 
     def gather_slices(self) -> tuple[TrainingData, SliceDataset, SliceDataset]:
-        """Find the scans in the data folders, and load their slices for training and validation. Raises CTError."""
+        """Find the scans in the data folders, draw the settings' digital patients, and load their slices.
+
+        Returns the data, and the slices for training and for validation. Raises CTError.
+        """
         options, loop = self.options, self.settings.loop
-        data = self.prepare(
-            "slices",
-            lambda: split_by_patient(find_scans(options.data, options.annotator), loop.validation_share, loop.seed),
-        )
+        drawn = drawn_scans(self.settings.digital_patients, loop.validation_share)
+
+        def split() -> tuple[list[TrainingScan], list[TrainingScan]]:
+            scans = [*find_scans(options.data, options.annotator), *drawn]
+            return split_by_patient(scans, loop.validation_share, loop.seed)
+
+        data = self.prepare("slices", split)
         training, validation = (
             SliceDataset([load_slices(folder) for folder in folders])
             for folders in (data.training_folders, data.validation_folders)

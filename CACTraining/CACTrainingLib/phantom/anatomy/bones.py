@@ -26,14 +26,12 @@ class Trunk:
         inner: Distance in mm outside the cavity's wall.
         lung: Share of lung in each pixel.
         grain: Soft tissue texture.
-        ribs: Flat indices of the pixels that may show ribs.
         scapulae: Flat indices of the pixels that may show scapulae.
     """
 
     inner: np.ndarray
     lung: np.ndarray
     grain: np.ndarray
-    ribs: np.ndarray
     scapulae: np.ndarray
 
 
@@ -45,10 +43,9 @@ class Skeleton:
         self.pose = pose
         self._front = front
 
-    def candidate_pixels(self, inner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return flat indices of the pixels that may show ribs and scapulae. inner: mm outside the cavity's wall."""
-        ribs = np.flatnonzero((inner > -0.5) & (inner < 12))
-        return ribs, np.flatnonzero((inner > 14) & (inner < 40) & (self._front < 0.55))
+    def scapulae_pixels(self, inner: np.ndarray) -> np.ndarray:
+        """Return flat indices of the pixels that may show scapulae. inner: mm outside the cavity's wall."""
+        return np.flatnonzero((inner > 14) & (inner < 40) & (self._front < 0.55))
 
     def paint_cage(self, canvas: Canvas, trunk: Trunk, scale: float) -> None:
         """Paint ribs, scapulae, sternum and clavicles. scale: width of the cavity at this height, 1 at the heart."""
@@ -58,32 +55,26 @@ class Skeleton:
         self._paint_clavicles(canvas)
 
     def _paint_ribs(self, canvas: Canvas, trunk: Trunk) -> None:
-        body, pixels, ribs = self.body, trunk.ribs, BONES["ribs"]
-        spacing, drop, border = ribs["spacing_mm"], ribs["drop_mm"], ribs["cartilage_from"]
-        front = self._front.ravel()[pixels]
-        # Ribs fall from spine to the costochondral junction, cartilage rises again to the sternum.
-        fall = np.where(front < border, front / border, 1 - 0.45 * (front - border) / 0.26)
-        height = canvas.z_mm + drop * fall + 4 * self.pose.inspiration - body.rib_phase * spacing
-        offset = height - spacing * np.rint(height / spacing)
-        # Half a rib's height and its edge are less than 8 mm.
-        keep = (height > -150 + drop * 0.4) & (front < 0.955) & (np.abs(offset) < 8)
-        pixels, front, offset = pixels[keep], front[keep], offset[keep]
-        depth = trunk.inner.ravel()[pixels] - 6.0
-        cartilage = front > border
-        thickness = np.where(cartilage, *ribs["half_depth_mm"])
-        half_height = np.where(cartilage, *ribs["half_height_mm"])
-        distance = (np.sqrt((depth / thickness) ** 2 + (offset / half_height) ** 2) - 1) * 4.3
-        grain = trunk.grain.ravel()[pixels]
-        marrow = np.float32(tissues.RIB_MARROW_HU) + 40 * grain
-        core = coverage(distance + 1.5, 0.9)
-        bone = tissues.CORTICAL_HU + core * (marrow - tissues.CORTICAL_HU)
-        cartilage_hu = tissues.CARTILAGE_HU + 15 * grain
-        if body.surroundings is not None:
-            rim = coverage(np.abs(distance + 0.8) - 0.8, 0.8)
-            spots = rim * np.clip(0.4 + 0.7 * grain, 0, 1.5) + 0.8 * np.clip(grain - 0.9, 0, 1)
-            cartilage_hu += np.float32(350 * body.surroundings.cartilage) * spots
-        flat = canvas.hu.ravel()
-        flat[pixels] += coverage(distance, 1.0) * (np.where(cartilage, cartilage_hu, bone) - flat[pixels])
+        from .compiled import paint_ribs
+
+        body, ribs = self.body, BONES["ribs"]
+        height = canvas.z_mm + 4 * self.pose.inspiration - body.rib_phase * ribs["spacing_mm"]
+        calcified = 0.0 if body.surroundings is None else 350 * body.surroundings.cartilage
+        measures = ribs["spacing_mm"], ribs["drop_mm"], ribs["cartilage_from"]
+        half_depth, half_height = tuple(map(float, ribs["half_depth_mm"])), tuple(map(float, ribs["half_height_mm"]))
+        values = tissues.CORTICAL_HU, tissues.RIB_MARROW_HU, tissues.CARTILAGE_HU
+        paint_ribs(
+            canvas.hu,
+            trunk.inner,
+            self._front,
+            trunk.grain,
+            height,
+            tuple(map(float, measures)),
+            half_depth,
+            half_height,
+            tuple(map(float, values)),
+            calcified,
+        )
 
     def _paint_scapulae(self, canvas: Canvas, trunk: Trunk) -> None:
         z = canvas.z_mm

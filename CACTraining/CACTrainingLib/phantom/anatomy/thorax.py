@@ -49,7 +49,6 @@ class Thorax:
         texture_seed: int,
         couch: bool = True,
     ) -> None:
-        self._couch = couch
         self._number = texture_seed
         self.body = body
         self.pose = pose
@@ -63,27 +62,26 @@ class Thorax:
         self._muscle = _polar(self._front, body.muscle_mm * _profile("muscle"))
         self._fat = _polar(self._front, _fat_mm(body))
         self._lateral = np.square(np.sin(math.pi * self._front))
-        self._grain = _texture(x_mm, y_mm, texture_seed)
+        canvas = Canvas(x_mm, y_mm, 0.0, tissues.GAS_HU)
+        self._couch = self._couch_layers(canvas) if couch else []
+        self._grain = np.stack(_texture(x_mm, y_mm, texture_seed))
         self._depth = np.clip((y + body.cavity_half_depth_mm) / (2 * body.cavity_half_depth_mm), 0, 1)
 
     def trunk(self, canvas: Canvas) -> Trunk:
         """Paint couch, chest wall and lungs, which change little within a slice's thickness."""
+        from . import compiled
+
         z = canvas.z_mm
         scale = cavity_scale(z)
         grain = self.grain(z)
-        if self._couch:
-            self.paint_couch(canvas)
+        for layer in self._couch:
+            canvas.blend(*layer)
         inner = self._paint_wall(canvas, scale, grain)
-        lung = coverage(inner, 1.2)
-        width, depth = float(self._cavity.max()) * scale + 3, self._cavity_back * scale + 35
-        box = canvas.box(-width, width, -depth, depth)
-        density = np.float32(self.body.lung_hu - 12 * self.pose.inspiration)
-        slope = np.float32(55 - 15 * self.pose.inspiration)
-        air = grain[box] * np.float32(9) + (slope * (self._depth[box] - np.float32(0.45)) + density)
-        if self.body.emphysema:
-            air -= np.float32(70 * self.body.emphysema) * np.clip(1.5 * grain[box] - 0.3, 0, 1)
-        canvas.blend(box, lung[box], air)
-        return Trunk(inner, lung, grain, *self.skeleton.candidate_pixels(inner))
+        body, breath = self.body, self.pose.inspiration
+        density, slope, holes = body.lung_hu - 12 * breath, 55 - 15 * breath, 70 * body.emphysema
+        lung = compiled.paint_lungs(canvas.hu, inner, grain, self._depth, *map(np.float32, (density, slope, holes)))
+        scapulae = self.skeleton.scapulae_pixels(inner) if 15 < z < 185 else np.zeros(0, np.intp)
+        return Trunk(inner, lung, grain, scapulae)
 
     def paint(self, canvas: Canvas, trunk: Trunk, breath_mm: float) -> np.ndarray:
         """Paint diaphragm, abdomen and the bones except the spine, which follows the heart.
@@ -96,12 +94,18 @@ class Thorax:
 
     def grain(self, z_mm: float) -> np.ndarray:
         """Return soft tissue texture at a height: mean 0, standard deviation about 1, changing over some 10 mm."""
+        from .compiled import mix
+
         a, b = z_mm / 11.0, z_mm / 17.0
-        first, second, third = self._grain
-        return first * np.float32(math.cos(a)) + second * np.float32(math.sin(a)) + third * np.float32(math.cos(b))
+        return mix(self._grain, np.array([math.cos(a), math.sin(a), math.cos(b)], np.float32))
 
     def paint_couch(self, canvas: Canvas) -> None:
         """Paint the couch below the patient: a carbon shell with foam inside, of many makes with surroundings."""
+        for layer in self._couch_layers(canvas):
+            canvas.blend(*layer)
+
+    def _couch_layers(self, canvas: Canvas) -> list[tuple[Box, np.ndarray, float]]:
+        """Return box, coverage and HU of the couch's foam and shell."""
         sag_mm, half_mm, hu = 42.0, 0.8, 60.0
         if self.body.surroundings is not None:
             sag_mm, half_mm, hu = np.random.default_rng([self._number, 62]).uniform((0, 0.6, -100), (60, 2.5, 400))
@@ -110,8 +114,9 @@ class Thorax:
         sag = back - np.square(canvas.x_mm[box[1]] / np.float32(215)) * np.float32(sag_mm)
         depth = canvas.y_mm[box[0]][:, None] - sag[None]
         inside = np.abs(canvas.x_mm[box[1]])[None] - np.float32(205)
-        canvas.blend(box, coverage(np.maximum(np.abs(depth - 12) - 12, inside)), -930.0)
-        canvas.blend(box, coverage(np.maximum(np.abs(depth) - np.float32(half_mm), inside)), hu)
+        foam = coverage(np.maximum(np.abs(depth - 12) - 12, inside))
+        shell = coverage(np.maximum(np.abs(depth) - np.float32(half_mm), inside))
+        return [(box, foam, -930.0), (box, shell, hu)]
 
     def _paint_wall(self, canvas: Canvas, scale: float, grain: np.ndarray) -> np.ndarray:
         """Paint the chest wall; returns the distance in mm outside the cavity's wall."""
@@ -343,37 +348,18 @@ def _places_in_lung(body: Body, side: int, generator: np.random.Generator, count
 
 
 def _tree(gate: np.ndarray, ends: np.ndarray, generator: np.random.Generator) -> PointCloud:
-    from .compiled import nearest_node
+    from .compiled import grow_tree
 
     order = np.argsort(np.linalg.norm(ends - gate, axis=1) + generator.normal(0, 12, len(ends)))
-    limit = 40 * len(ends)
-    nodes = np.empty((3, limit))
-    reach = np.empty(limit)
-    parent = np.zeros(limit, np.int64)
-    nodes[:, 0], reach[0], count = gate, 0.0, 1
-    leaves = []
-    for end in ends[order]:
-        # A detour through the trunk is cheaper than a new long vessel: 0.35 mm per mm already grown.
-        start, distance = nearest_node(nodes, reach, count, end, 0.35)
-        steps = max(1, math.ceil(distance / LUNG_VESSELS["step_mm"]))
-        bend = generator.normal(0, 0.09 * distance, 3)
-        t = np.arange(1, steps + 1) / steps
-        grown = slice(count, count + steps)
-        before = nodes[:, start, None]
-        nodes[:, grown] = before * (1 - t) + end[:, None] * t + bend[:, None] * np.sin(math.pi * t)
-        parent[grown] = [start, *range(count, count + steps - 1)]
-        sides = nodes[:, grown].copy()
-        sides[:, 1:] -= nodes[:, count : count + steps - 1]
-        sides[:, :1] -= before
-        reach[grown] = reach[start] + np.sqrt((sides**2).sum(axis=0)).cumsum()
-        count += steps
-        leaves.append(count - 1)
+    bends = generator.standard_normal(ends.shape)
+    nodes, parent, leaves = grow_tree(gate, ends[order], bends, float(LUNG_VESSELS["step_mm"]))
+    count = len(parent)
     flow = np.zeros(count)
     flow[leaves] = 1.0
     for n in range(count - 1, 0, -1):
         flow[parent[n]] += flow[n]
     radius = np.minimum(LUNG_VESSELS["terminal_radius_mm"] * np.cbrt(flow), LUNG_VESSELS["largest_radius_mm"])
-    return _fill(nodes[:, :count].T.copy(), parent[:count], radius, generator)
+    return _fill(nodes, parent, radius, generator)
 
 
 def _fill(nodes: np.ndarray, parent: np.ndarray, radius: np.ndarray, generator: np.random.Generator) -> PointCloud:

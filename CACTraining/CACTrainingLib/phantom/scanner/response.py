@@ -240,14 +240,12 @@ class _FrequencyPlane:
         fx: Frequencies in 1/mm [1, columns].
         fy: Frequencies in 1/mm [rows, 1].
         views: Index in _DIRECTIONS of one of the two opposite views that see a frequency [rows, columns].
-        opposite: Index of the other.
         system: Transfer function.
     """
 
     fx: np.ndarray
     fy: np.ndarray
     views: np.ndarray
-    opposite: np.ndarray
     system: np.ndarray
 
 
@@ -258,7 +256,7 @@ def _frequency_plane(shape: tuple[int, int], step_mm: float, scanner: Scanner) -
     correction = _spline_transfer(fy * step_mm) * _spline_transfer(fx * step_mm)
     system = (scanner.transfer(np.hypot(fy, fx)) / correction / step_mm**2).astype(np.float32)
     views = np.rint(np.arctan2(fy, fx) * (_DIRECTIONS / (2 * math.pi))).astype(np.intp) % _DIRECTIONS
-    return _FrequencyPlane(fx, fy, views, (views + _DIRECTIONS // 2) % _DIRECTIONS, system)
+    return _FrequencyPlane(fx, fy, views, system)
 
 
 def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -271,23 +269,14 @@ def _z_levels(dz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _moving_spectrum(
     spectra: np.ndarray, share: np.ndarray, view_shifts: np.ndarray, plane: _FrequencyPlane, weights: np.ndarray
 ) -> np.ndarray:
-    # weights: one per view. The second pass has the same directions half a turn later; a half scan blends them.
-    total = np.zeros_like(spectra[0])
-    shift_x, shift_y = (_by_direction(-2 * math.pi * view_shifts[:, axis]) for axis in (0, 1))
-    shares = [_by_direction(s) * weights for s in share]
-    phase, blend, part = (np.empty_like(total) for _ in range(3))
-    for view in (plane.views, plane.opposite):
-        angle = plane.fx * shift_x.take(view)
-        angle += plane.fy * shift_y.take(view)
-        np.cos(angle, out=phase.real)
-        np.sin(angle, out=phase.imag)
-        np.multiply(shares[0].take(view), spectra[0], out=blend)
-        for s, spectrum in zip(shares[1:], spectra[1:], strict=True):
-            blend += np.multiply(s.take(view), spectrum, out=part)
-        phase *= blend
-        total += phase
+    """Return the spectrum of moving points. share: as in `add_levels`. weights: one a direction (`_view_weights`)."""
+    from .compiled import moving_spectrum
+
+    shifts = np.stack([_by_direction(-2 * math.pi * view_shifts[:, axis]) for axis in (0, 1)])
+    shares = np.stack([_by_direction(s) for s in share]) * weights
+    total = moving_spectrum(spectra, plane.views, shares, shifts, plane.fx[0], plane.fy[:, 0])
     # Zero frequency has no direction: use the mean of all views.
-    total[0, 0] = sum(2 * s.mean() * spectrum[0, 0] for s, spectrum in zip(shares, spectra, strict=True))
+    total[0, 0] = 2 * shares.mean(axis=1) @ spectra[:, 0, 0]
     return total
 
 

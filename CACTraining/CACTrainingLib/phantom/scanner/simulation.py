@@ -233,6 +233,8 @@ class _Painter:
 
     def slice(self, k: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Return HU, whole numbers in float32, heart mask and noise at the heart of slice k."""
+        from .compiled import finish
+
         body = self.patient.body
         tree = self._vessels.image(self._part, k, self.scanner)
         grain = self._grain.image(self._part, k, self.scanner)
@@ -265,14 +267,10 @@ class _Painter:
         for kind, factor in self.factors.items():
             for stamp in self.stamps[kind][k]:
                 add_stamp(clean, stamp, factor)
-        if self.scanner.noise_hu:
-            noise = self.noise.slice_field(k, gain_x, gain_y)
-            noise *= self._noise_share
-            noise *= np.float32(self.scanner.noise_hu)
-            clean += noise
         at_heart = self.scanner.noise_hu * math.sqrt(0.5 * (gain_x**2 + gain_y**2)) * self._heart_noise_share()
-        np.clip(clean, LOWEST_HU, HIGHEST_HU, out=clean)
-        return np.rint(clean, out=clean), heart, at_heart
+        noise = self.noise.slice_field(k, gain_x, gain_y) if self.scanner.noise_hu else np.zeros_like(clean)
+        finish(clean, noise, self._noise_share, self.scanner.noise_hu, LOWEST_HU, HIGHEST_HU)
+        return clean, heart, at_heart
 
     def _heart_noise_share(self) -> float:
         x, y, _ = self.heart.frame.centre_mm
@@ -356,19 +354,14 @@ class _SortedCloud:
 
     def image(self, grid: Grid, k: int, scanner: Scanner) -> np.ndarray:
         """Return the share of each pixel of slice k filled by the cloud (weights in mm³), float32 [rows, columns]."""
+        from .compiled import scatter
+
         z = grid.axes_mm()[2][k]
         reach = scanner.profile_reach_mm
         first, last = np.searchsorted(self._positions[:, 2], (z - reach, z + reach))
-        p, w = self._positions[first:last], self._weights[first:last]
-        w = w * scanner.profile(p[:, 2] - z) / (grid.spacing_mm[0] * grid.spacing_mm[1])
-        column = (p[:, 0] - grid.origin_mm[0]) / grid.spacing_mm[0]
-        row = (p[:, 1] - grid.origin_mm[1]) / grid.spacing_mm[1]
-        rows, columns = grid.shape[1:]
-        keep = (column >= 0) & (column < columns - 1) & (row >= 0) & (row < rows - 1)
-        column, row, w = column[keep], row[keep], w[keep]
-        i, j = column.astype(np.int64), row.astype(np.int64)
-        s, t = column - i, row - j
-        flat = j * columns + i
-        index = np.concatenate([flat, flat + 1, flat + columns, flat + columns + 1])
-        value = np.concatenate([w * (1 - s) * (1 - t), w * s * (1 - t), w * (1 - s) * t, w * s * t])
-        return np.bincount(index, value, minlength=rows * columns).reshape(rows, columns).astype(np.float32)
+        p = self._positions[first:last]
+        (width, height, _), (x, y, _) = grid.spacing_mm, grid.origin_mm
+        weights = self._weights[first:last] * scanner.profile(p[:, 2] - z) / (width * height)
+        image = np.zeros(grid.shape[1:])
+        scatter(p, weights, (x, y), (width, height), image)
+        return image.astype(np.float32)
