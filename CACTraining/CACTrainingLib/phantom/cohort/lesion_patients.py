@@ -24,6 +24,7 @@ from ..anatomy.patient import OSTIUM, Patient, draw_anatomy, stream, surround, w
 from ..anatomy.points import POINT_STEP_MM, PointCloud, join_clouds
 from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
+from .severe_plaque import heavy_plaque, more_severe, plaque_from_ostium
 
 WITHOUT_PLAQUE, AS_IN_PEOPLE = 0.15, 0.25
 """Share of patients without plaque, and of those with plaque where it lies in people."""
@@ -66,8 +67,8 @@ Difficulty = Literal["ostium", "heavy", "motion", "device", "annulus", "noise", 
 OSTIAL_SHARE = {"RCA": 0.8, "LM": 0.5}
 """Share of difficult ostia with plaque, by artery."""
 
-OSTIAL_LENGTH_MM, RING_SHARE, WITH_ROOT_SHARE = (4.0, 16.0), 0.2, 0.6
-"""Length of ostial plaque; share of short rings; share at the right ostium that moves as the root rather."""
+WITH_ROOT_SHARE = 0.6
+"""Share of ostial plaques of the right coronary artery that move as the root rather."""
 
 OSTIUM_BLEND = {"LM": 0.65, "RCA": 0.35}
 """Weights of the root's and the artery's motion in that of the right ostium; illustrative."""
@@ -77,9 +78,6 @@ RIGHT_RING_SHARE, CURTAIN_SHARE, AORTIC_RING_SHARE = 0.3, 0.5, 0.5
 
 HEAVY_ANNULUS_SHARE, STREAK_STRENGTH = 0.85, (0.0, 0.45)
 """Share of heavily calcified hearts with a heavy mitral annulus, and range of the strength of its streaks."""
-
-HEAVY_LENGTH_MM, HEAVY_DENSITY_MG_CM3, HEAVY_MASS_MG = (18.0, 42.0), (800.0, 1350.0), (90.0, 420.0)
-"""Ranges of heavy plaque: 500 to 2,000 Agatston, with peaks of 1,000 to 1,700 HU."""
 
 HEAVY_ARTERIES = {"LAD": 0.5, "LCX": 0.2, "RCA": 0.3}
 """Shares of heavy plaque by artery."""
@@ -130,7 +128,7 @@ def _with_ostial_calcium(patient: Patient, g: np.random.Generator) -> Patient:
     first = max((plaque.id for plaque in plaques), default=0)
     for name, share in OSTIAL_SHARE.items():
         if g.random() < share:
-            plaque = _plaque_from_ostium(max(first, len(plaques)) + 1, tree, name, g)
+            plaque = plaque_from_ostium(max(first, len(plaques)) + 1, tree, name, g)
             plaques.append(plaque)
             if name == "RCA" and g.random() < WITH_ROOT_SHARE:
                 with_root.add(plaque.id)
@@ -153,21 +151,6 @@ def _with_ostial_calcium(patient: Patient, g: np.random.Generator) -> Patient:
     return replace(patient, distractors=(*patient.distractors, *more))
 
 
-def _plaque_from_ostium(number: int, tree: CoronaryTree, name: str, g: np.random.Generator) -> Plaque:
-    """Draw a plaque that leads from an ostium along the artery, or a ring around the ostium."""
-    vessel = next(vessel for vessel in tree.vessels if vessel.name == name)
-    plaque = draw_plaque(number, vessel, 0.0, float(g.normal(0.2, 0.3)), g)
-    is_ring = g.random() < RING_SHARE
-    length = min(float(g.uniform(1.5, 4) if is_ring else g.uniform(*OSTIAL_LENGTH_MM)), 0.9 * vessel.length_mm)
-    return replace(
-        plaque,
-        length_mm=length,
-        middle_mm=length / 2 + float(g.uniform(0, 2.5)),
-        arc_degrees=float(g.uniform(280, 360) if is_ring else g.uniform(70, 320)),
-        thickness_mm=max(plaque.thickness_mm, float(g.uniform(0.5, 1.8))),
-    )
-
-
 def _with_heavy_calcium(patient: Patient, g: np.random.Generator) -> Patient:
     """Add heavy plaque and heavy annuli, and take all devices away."""
     tree, heart = patient.tree, patient.heart
@@ -175,7 +158,7 @@ def _with_heavy_calcium(patient: Patient, g: np.random.Generator) -> Patient:
     first = max((plaque.id for plaque in plaques), default=0)
     names, shares = zip(*HEAVY_ARTERIES.items(), strict=True)
     for number in range(1 + int(g.poisson(0.8))):
-        plaques.append(_heavy_plaque(first + number + 1, tree, names[g.choice(len(names), p=shares)], g))
+        plaques.append(heavy_plaque(first + number + 1, tree, names[g.choice(len(names), p=shares)], g))
     more = [Distractor("aortic root", "heart", MOVES_WITH["aortic root"], _heavy_root(heart, tree, g))]
     if g.random() < HEAVY_ANNULUS_SHARE:
         gain = view_gain(g, float(g.uniform(*STREAK_STRENGTH)))
@@ -193,23 +176,6 @@ def _heavy_root(heart: HeartShape, tree: CoronaryTree, g: np.random.Generator) -
     if g.random() < CURTAIN_SHARE or not clouds:
         clouds.append(curtain_calcium(heart, tree, g))
     return join_clouds(clouds)
-
-
-def _heavy_plaque(number: int, tree: CoronaryTree, name: str, g: np.random.Generator) -> Plaque:
-    """Draw a plaque of several centimetres, nearly as dense as bone, of a mass within HEAVY_MASS_MG."""
-    vessel = next(vessel for vessel in tree.vessels if vessel.name == name)
-    length = min(float(g.uniform(*HEAVY_LENGTH_MM)), 0.8 * vessel.length_mm)
-    place = length / 2 + float(g.uniform(0, 0.4)) * (vessel.length_mm - length)
-    mass_mg = float(np.exp(g.uniform(*np.log(HEAVY_MASS_MG))))
-    plaque = replace(
-        draw_plaque(number, vessel, place, 0.0, g),
-        length_mm=length,
-        middle_mm=place,
-        arc_degrees=float(g.uniform(120, 360)),
-        density_mg_cm3=float(g.uniform(*HEAVY_DENSITY_MG_CM3)),
-    )
-    thicknesses = np.linspace(0.8, 4.5, 38).tolist()
-    return min((replace(plaque, thickness_mm=t) for t in thicknesses), key=lambda p: abs(p.mass_mg - mass_mg))
 
 
 def _with_much_motion(patient: Patient, g: np.random.Generator) -> Patient:
@@ -240,7 +206,7 @@ def _with_heavy_annulus(patient: Patient, g: np.random.Generator) -> Patient:
         for number in range(first + 1, first + 2 + int(g.poisson(BESIDE_MEAN))):
             place_mm = float(g.uniform(0, circumflex.length_mm))
             plaque = draw_plaque(number, circumflex, place_mm, float(g.normal(0, 0.25)), g)
-            plaques.append(_more_severe(plaque, tree, g))
+            plaques.append(more_severe(plaque, tree, g))
     gain = view_gain(g, float(g.uniform(*STREAK_STRENGTH)))
     cloud = heavy_mitral_annulus(patient.heart, tree, g)
     annulus = Distractor("mitral annulus", "heart", "valve", cloud, view_gain=gain)
@@ -290,7 +256,7 @@ def _draw_plaques(tree: CoronaryTree, sex: str, generator: np.random.Generator) 
     plaques = plaques_everywhere(tree, 1 + int(g.poisson(MEAN_PLAQUES)), g)
     plaques += _ostial_plaques(tree, len(plaques), g)
     if g.random() < SEVERE_SHARE:
-        plaques = tuple(_more_severe(plaque, tree, g) for plaque in plaques)
+        plaques = tuple(more_severe(plaque, tree, g) for plaque in plaques)
     return plaques
 
 
@@ -304,22 +270,6 @@ def _ostial_plaques(tree: CoronaryTree, count: int, generator: np.random.Generat
             place_mm = float(g.uniform(0, min(OSTIUM_MM, vessel.length_mm)))
             plaques.append(draw_plaque(count + len(plaques) + 1, vessel, place_mm, float(g.normal(0, 0.25)), g))
     return tuple(plaques)
-
-
-def _more_severe(plaque: Plaque, tree: CoronaryTree, generator: np.random.Generator) -> Plaque:
-    """A plaque as in heavily calcified arteries: several centimetres long, thick, around most of the wall."""
-    g = generator
-    vessel = next(vessel for vessel in tree.vessels if vessel.name == plaque.vessel)
-    length = min(plaque.length_mm * float(g.uniform(1.0, 5.0)), max(1.0, 0.8 * vessel.length_mm))
-    middle = float(np.clip(plaque.middle_mm, length / 2, max(length / 2, vessel.length_mm - length / 2)))
-    return replace(
-        plaque,
-        length_mm=length,
-        middle_mm=middle,
-        thickness_mm=min(plaque.thickness_mm * float(g.uniform(1.0, 2.2)), 3.5),
-        arc_degrees=float(g.uniform(60.0, 350.0)),
-        density_mg_cm3=min(plaque.density_mg_cm3 * float(g.uniform(0.9, 1.5)), 1200.0),
-    )
 
 
 def draw_lesion_scan(number: int, difficulty: Difficulty | None = None) -> tuple[Scanner, ScanPose]:
