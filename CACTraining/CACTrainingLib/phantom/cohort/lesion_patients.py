@@ -4,12 +4,15 @@ Plaques lie anywhere along every vessel and branch, as often distal as proximal,
 easily taken for the root's calcium; beside patients whose plaques lie as in people and patients without any. Deposits
 and devices are far more common than in people. On request, a patient is difficult in one way (Difficulty): calcium
 of the root's wall beside the ostia, heavy plaque beside heavy annuli, motion that doubles arteries, several devices, a
-heavy mitral annulus with or without plaque of the circumflex beside it, thin and noisy slices, thick slices, or a small
-field that cuts ribs.
+heavy mitral annulus with or without plaque of the circumflex beside it, thin and noisy slices, thick slices, a small
+field that cuts ribs, or in one of the ways that `mistaken` draws: plaque doubled by motion or in pieces, a block of the
+annulus, a sinus wall joined to an ostium, compact plaque beside metal, cartilage of thin people, gas below the heart, a
+left main of three branches, or a large heart that the field cuts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -22,8 +25,16 @@ from ..anatomy.hearts.valves import DEPOSITS, deposits
 from ..anatomy.hearts.wall_calcium import aortic_ring, curtain_calcium, heavy_mitral_annulus, right_ring, sinus_shells
 from ..anatomy.patient import OSTIUM, Patient, draw_anatomy, stream, surround, whole_patient
 from ..anatomy.points import POINT_STEP_MM, PointCloud, join_clouds
-from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
-from ..scanner.scanner import Scanner
+from .mistaken import (
+    with_annulus_block,
+    with_calcified_cartilage,
+    with_compact_plaque,
+    with_gas_below,
+    with_moving_plaque,
+    with_ostial_wall,
+    with_pieces,
+    with_plaque_at_fork,
+)
 from .severe_plaque import heavy_plaque, more_severe, plaque_from_ostium
 
 WITHOUT_PLAQUE, AS_IN_PEOPLE = 0.15, 0.25
@@ -54,15 +65,23 @@ SURROUNDED_SHARE = 0.5
 """Share of patients whose heart has the surroundings of real chests; a network taught by these alone loses what it
 knew of the plain ones."""
 
-GATED, UNGATED = "cardiac-varied", "chest-varied"
-"""Protocols of their scans."""
+Difficulty = Literal[
+    "ostium", "heavy", "motion", "device", "annulus", "noise", "thick", "field",
+    "doubled", "pieces", "block", "sinus", "compact", "cartilage", "gas", "trifurcation", "large",
+]  # fmt: skip
+"""Way in which a patient is difficult. New ones are added at the end, because training numbers its patients by them."""
 
-GATED_SHARE = 0.4
-"""Share of gated scans."""
-
-
-Difficulty = Literal["ostium", "heavy", "motion", "device", "annulus", "noise", "thick", "field"]
-"""Way in which a patient is difficult."""
+_CHANGES: dict[str, tuple[int, Callable[[Patient, np.random.Generator], Patient]]] = {
+    "doubled": (83, with_moving_plaque),
+    "pieces": (84, with_pieces),
+    "block": (85, with_annulus_block),
+    "sinus": (86, with_ostial_wall),
+    "compact": (87, with_compact_plaque),
+    "cartilage": (88, with_calcified_cartilage),
+    "gas": (89, with_gas_below),
+    "trifurcation": (90, with_plaque_at_fork),
+}
+"""Purpose of the random stream of what `mistaken` adds to a usual patient, and its function."""
 
 OSTIAL_SHARE = {"RCA": 0.8, "LM": 0.5}
 """Share of difficult ostia with plaque, by artery."""
@@ -82,11 +101,8 @@ HEAVY_ANNULUS_SHARE, STREAK_STRENGTH = 0.85, (0.0, 0.45)
 HEAVY_ARTERIES = {"LAD": 0.5, "LCX": 0.2, "RCA": 0.3}
 """Shares of heavy plaque by artery."""
 
-MOVING_SCALE, MOVING_RATE_BPM, MOVING_ROTATION_S, MOVING_LUMEN = (1.0, 1.6), (70.0, 110.0), (0.33, 0.75), 1.8
-"""Ranges of the motion's factor, heart rate and rotation time where motion is the difficulty, and `most_lumen`."""
-
-MOVING_CLEAN_SHARE = 0.5
-"""Share of these patients without plaque."""
+MOVING_LUMEN, MOVING_CLEAN_SHARE = 1.8, 0.5
+"""`Surroundings.most_lumen` of patients with much motion, and share of them without plaque."""
 
 DEVICE_SHARES = {
     "prosthetic valve": 0.65, "bypass clips": 0.45, "pacemaker lead": 0.2, "sternal wires": 0.3, "venous catheter": 0.2,
@@ -97,19 +113,18 @@ DEVICE_SHARES = {
 BESIDE_SHARE, BESIDE_MEAN = 0.5, 2.0
 """Share of heavy mitral annuli with plaque of the circumflex beside them, and mean number of further such plaques."""
 
-NOISY_MM, NOISY_HU = (1.0, 1.5), (40.0, 90.0)
-"""Ranges of slice thickness and noise where noise is the difficulty."""
-
-THICK_MM, THICK_OVERLAP = (5.0, 8.0), (0.6, 1.0)
-"""Ranges of slice thickness, and of the spacing's share of it, where thickness is the difficulty."""
-
-SMALL_FIELD_MM = (140.0, 200.0)
-"""Range of the width of a small field."""
+LARGE_SCALES = (1.08, 1.32)
+"""Range of the factor on the axes of large hearts, of 800 to 1,800 mL."""
 
 
 def draw_lesion_patient(number: int, difficulty: Difficulty | None = None) -> Patient:
     """Draw the patient of a number; the same number and difficulty give the same patient."""
-    patient = _draw_usual_patient(number)
+    if difficulty == "large":
+        return _draw_usual_patient(number, heart_scale=float(stream(number, 91).uniform(*LARGE_SCALES)))
+    patient = _draw_usual_patient(number, ramus=True) if difficulty == "trifurcation" else _draw_usual_patient(number)
+    if difficulty in _CHANGES:
+        purpose, change = _CHANGES[difficulty]
+        return change(patient, stream(number, purpose))
     if difficulty == "ostium":
         return _with_ostial_calcium(patient, stream(number, 75))
     if difficulty == "heavy":
@@ -220,10 +235,10 @@ def _with_devices(patient: Patient, g: np.random.Generator) -> Patient:
     return replace(patient, distractors=(*patient.distractors, *more))
 
 
-def _draw_usual_patient(number: int) -> Patient:
-    """Draw a patient without difficulty."""
+def _draw_usual_patient(number: int, ramus: bool = False, heart_scale: float | None = None) -> Patient:
+    """Draw a patient without difficulty. Arguments as in `draw_anatomy`."""
     g = stream(number, 70)
-    body, heart, tree = draw_anatomy(number, diverse=True)
+    body, heart, tree = draw_anatomy(number, diverse=True, ramus=ramus, heart_scale=heart_scale)
     plaques = _draw_plaques(tree, body.sex, g)
     distractors = list(draw_distractors(body, tree, bool(plaques), stream(number, 4), heart))
     kinds = {distractor.kind for distractor in distractors}
@@ -270,31 +285,3 @@ def _ostial_plaques(tree: CoronaryTree, count: int, generator: np.random.Generat
             place_mm = float(g.uniform(0, min(OSTIUM_MM, vessel.length_mm)))
             plaques.append(draw_plaque(count + len(plaques) + 1, vessel, place_mm, float(g.normal(0, 0.25)), g))
     return tuple(plaques)
-
-
-def draw_lesion_scan(number: int, difficulty: Difficulty | None = None) -> tuple[Scanner, ScanPose]:
-    """Draw scanner and pose of a patient's scan; where motion is the difficulty it is not gated."""
-    g = stream(number, 71)
-    gated = g.random() < GATED_SHARE and difficulty != "motion"
-    scanner, pose = draw_pair(PROTOCOLS[GATED if gated else UNGATED], stream(number, 72))[int(g.integers(2))]
-    if difficulty == "motion":
-        g = stream(number, 78)
-        scanner = replace(scanner, half_scan=True, rotation_s=float(g.uniform(*MOVING_ROTATION_S)))
-        rate, scale = float(g.uniform(*MOVING_RATE_BPM)), float(g.uniform(*MOVING_SCALE))
-        pose = replace(pose, heart_rate_bpm=rate, motion_scale=scale)
-    return _difficult_scanner(scanner, difficulty, stream(number, 82)), pose
-
-
-def _difficult_scanner(scanner: Scanner, difficulty: Difficulty | None, g: np.random.Generator) -> Scanner:
-    """Change slices, noise or field of a scanner where they are the difficulty."""
-    if difficulty == "noise":
-        thickness, noise = float(g.uniform(*NOISY_MM)), float(g.uniform(*NOISY_HU))
-        return replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=thickness, noise_hu=noise)
-    if difficulty == "thick":
-        thickness = float(g.uniform(*THICK_MM))
-        spacing = thickness * float(g.uniform(*THICK_OVERLAP))
-        return replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=spacing)
-    if difficulty == "field":
-        matrix = 4 * round(float(g.uniform(*SMALL_FIELD_MM)) / scanner.pixel_mm / 4)
-        return replace(scanner, field_of_view_mm=matrix * scanner.pixel_mm, matrix=matrix)
-    return scanner

@@ -19,8 +19,9 @@ from CACTrainingLib.phantom.anatomy.hearts.wall_calcium import (
 )
 from CACTrainingLib.phantom.anatomy.patient import OSTIUM
 from CACTrainingLib.phantom.anatomy.points import EMPTY, join_clouds
-from CACTrainingLib.phantom.cohort import lesion_patients, severe_plaque
-from CACTrainingLib.phantom.cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion_scan
+from CACTrainingLib.phantom.cohort import lesion_patients, lesion_scans, severe_plaque
+from CACTrainingLib.phantom.cohort.lesion_patients import Difficulty, draw_lesion_patient
+from CACTrainingLib.phantom.cohort.lesion_scans import draw_lesion_scan
 
 NUMBER = 6_000_002
 
@@ -165,4 +166,4 @@ def test_motion_is_fast_and_half_of_its_patients_have_no_plaque(patients):
     scanner, pose = draw_lesion_scan(NUMBER, "motion")
     assert scanner.half_scan
     assert scanner.gate_phase is None
-    assert pose.motion_scale >= lesion_patients.MOVING_SCALE[0]
+    assert pose.motion_scale >= lesion_scans.MOVING_SCALE[0]
