@@ -5,7 +5,7 @@
 Patients are of all difficulties by turns, as `cac train lesions` draws them. Those seen are the first of the training.
 The others follow those that trainings were validated on, so that no weights were chosen by them. Voxels are weighed as
 in the training's validation (`training.lesions.voxel_measures`). "Part" is what voxels of some kinds, as they truly
-are, add to the mean log likelihood.
+are, add to the mean log likelihood; a row for each difficulty states that of its patients.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from CACTrainingLib.data.lesion_rows import DIFFICULTIES, patient_rows, patients
 from CACTrainingLib.training.lesions import LEAST_PROBABILITY, LOG_LIKELIHOOD, lesion_answers, voxel_measures
 
 SEED = 0
-VALIDATION_PATIENTS = 45
-"""Digital patients that trainings were validated on."""
+VALIDATION_PATIENTS = 5 * len(DIFFICULTIES)
+"""Digital patients that trainings were validated on, 5 of each difficulty."""
 
 PARTS = {
     "arteries": ("LM", "LAD", "LCX", "RCA"),
@@ -44,7 +44,7 @@ def main() -> None:
     """Write the table that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("csv", type=Path)
-    parser.add_argument("--patients", type=int, default=90)
+    parser.add_argument("--patients", type=int, default=10 * len(DIFFICULTIES))
     parser.add_argument("--model", type=Path)
     arguments = parser.parse_args()
     model = load_model(arguments.model or find_model("lesions").path, "cpu")
@@ -86,6 +86,10 @@ def _estimates(model: LoadedModel, territories: LoadedModel, use: str, first: in
     for name, (is_of, values) in means.items():
         statistic = partial(_mean_of_groups, summed(is_of, values), summed(everywhere), group)
         result[name] = bootstrap.result(statistic, names).estimate
+    for kind, difficulty in enumerate(DIFFICULTIES):
+        if (is_of := group[patient] == kind).any():
+            statistic = partial(ratio, numerator=summed(is_of, logs), denominator=summed(is_of))
+            result[f"{LOG_LIKELIHOOD}, {difficulty or 'usual'}"] = bootstrap.result(statistic, names).estimate
     for name, (is_of, values) in of_voxels.items():
         if is_of.any():
             statistic = partial(ratio, numerator=summed(is_of, values), denominator=summed(is_of))

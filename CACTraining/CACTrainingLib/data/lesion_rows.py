@@ -74,8 +74,9 @@ FIRST_NUMBERS = {"training": 30_000_000, "validation": 31_000_000}
 """First number of the digital patients of each use, far from the others and from those of any cohort."""
 
 DIFFICULTIES: tuple[phantom.Difficulty | None, ...] = (None, *get_args(phantom.Difficulty))
-NUMBERS_APART = 100_000
-"""Difficulties of digital patients, by turns, and the distance of their first numbers."""
+NUMBERS_APART, BLOCK, BLOCKS_APART = 100_000, 10, 2_000_000
+"""Distance of the first numbers of difficulties of digital patients, which take turns, in blocks of so many; and that
+of blocks, because the numbers of each use end where those of the next begin."""
 
 HEIGHTS_MM = (-76.0, 80.0)
 """Heights scanned of a digital patient, from the heart's middle."""
@@ -156,7 +157,13 @@ class DenseScan:
 def patients(use: str, count: int) -> list[tuple[int, phantom.Difficulty | None]]:
     """Return number and difficulty of the first digital patients of a use."""
     turns = (divmod(n, len(DIFFICULTIES)) for n in range(count))
-    return [(FIRST_NUMBERS[use] + NUMBERS_APART * kind + turn, DIFFICULTIES[kind]) for turn, kind in turns]
+    return [(_first_number(use, kind) + turn, DIFFICULTIES[kind]) for turn, kind in turns]
+
+
+def _first_number(use: str, kind: int) -> int:
+    """Return the number of the first patient of a use and a difficulty, given by its index."""
+    block, place = divmod(kind, BLOCK)
+    return FIRST_NUMBERS[use] + BLOCKS_APART * block + NUMBERS_APART * place
 
 
 def patient_rows(

@@ -27,7 +27,8 @@ from .cohort.cohort import (
     write_sample,
 )
 from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan
-from .cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion_scan
+from .cohort.lesion_patients import Difficulty, draw_lesion_patient
+from .cohort.lesion_scans import draw_lesion_scan
 from .cohort.territory_volumes import POSSIBLE, TerritoryVolume, add_dense, dense_voxels, territory_volume
 from .insertion.background import Background, prepare_background
 from .insertion.inserted import InsertedScan, InsertedSettings, clean_scan, insert_lesions, write_insertions

@@ -40,6 +40,17 @@ def test_a_voxel_is_of_the_kind_that_adds_most_or_noise():
         assert labels.tolist() == [RCA + 1, ROOT + 1, kind + 1, kind + 1]
 
 
+def test_numbers_of_digital_patients_are_of_one_use_and_difficulty_each():
+    drawn = {use: lesion_rows.patients(use, 3 * len(lesion_rows.DIFFICULTIES)) for use in lesion_rows.FIRST_NUMBERS}
+    numbers = {use: np.array([number for number, _ in patients]) for use, patients in drawn.items()}
+    blocks = [set((of_use // lesion_rows.NUMBERS_APART).tolist()) for of_use in numbers.values()]
+    assert all(len(of_use) == len(lesion_rows.DIFFICULTIES) for of_use in blocks)
+    assert not set.intersection(*blocks)
+    # Former kinds keep the numbers that models' cards state.
+    firsts = {difficulty: number for number, difficulty in reversed(drawn["validation"])}
+    assert (firsts[None], firsts["ostium"], firsts["field"]) == (31_000_000, 31_100_000, 31_800_000)
+
+
 def dense_scan():
     """RCA plaque of 3 x 8 x 8 voxels that touches root wall of as many, and a speck, in a scan of 12 x 160 x 160."""
     hu = np.full((12, 160, 160), 40, np.int16)

@@ -59,6 +59,10 @@ class CoronaryTree:
         """Return blood and wall of an artery and its branches as points in heart coordinates, weights in mm³."""
         return join_clouds([vessel.lumen() for vessel in self.of(artery)])
 
+    def vessel(self, name: str) -> Vessel:
+        """Return the vessel of a name. Raises StopIteration if the tree has none."""
+        return next(vessel for vessel in self.vessels if vessel.name == name)
+
     def of(self, artery: str) -> list[Vessel]:
         return [vessel for vessel in self.vessels if vessel.artery == artery]
 

@@ -75,12 +75,22 @@ def stream(number: int, *purpose: int) -> np.random.Generator:
     return np.random.default_rng([_SEED, number, *purpose])
 
 
-def draw_anatomy(number: int, sex: str | None = None, diverse: bool = False) -> tuple[Body, HeartShape, CoronaryTree]:
-    """Draw a patient's body, heart and the arteries on it. Arguments as in `draw_patient`."""
+def draw_anatomy(
+    number: int, sex: str | None = None, diverse: bool = False, ramus: bool = False, heart_scale: float | None = None
+) -> tuple[Body, HeartShape, CoronaryTree]:
+    """Draw a patient's body, heart and the arteries on it.
+
+    Args:
+        number: As in `draw_patient`.
+        sex: As in `draw_patient`.
+        diverse: As in `draw_patient`.
+        ramus: True for an intermediate artery in every diverse patient (`draw_tree`).
+        heart_scale: Factor on the axes of a diverse patient's heart; None to draw it.
+    """
     body = draw_body(stream(number, 1), sex)
-    body = resize(body, stream(number, 52)) if diverse else body
+    body = resize(body, stream(number, 52), heart_scale) if diverse else body
     heart = draw_heart_shape(body, stream(number, 50))
-    tree = draw_tree(body.sex, heart, stream(number, 2), diverse)
+    tree = draw_tree(body.sex, heart, stream(number, 2), diverse, ramus)
     points, radii = (np.concatenate([getattr(v, f)[::4] for v in tree.vessels]) for f in ("path_mm", "radius_mm"))
     heart = heart.cover(points, radii)
     return move_to_sternum(body, heart), heart, tree
@@ -93,10 +103,14 @@ CHEST_MEASURES = ("cavity_half_width_mm", "cavity_half_depth_mm", "spine_y_mm", 
 """Measures of a body that change with its heart."""
 
 
-def resize(body: Body, generator: np.random.Generator) -> Body:
-    """Return the body with a heart of another size; the chest changes by half as much from the sex's median."""
+def resize(body: Body, generator: np.random.Generator, scale: float | None = None) -> Body:
+    """Return the body with a heart of another size; the chest changes by half as much from the sex's median.
+
+    scale: Factor on the heart's axes; None to draw it.
+    """
     usual = HEART_SCALE[body.sex]
-    scale = float(np.clip(usual * math.exp(generator.normal(0, HEART_SPREAD)), *HEART_SCALES))
+    drawn = float(np.clip(usual * math.exp(generator.normal(0, HEART_SPREAD)), *HEART_SCALES))
+    scale = drawn if scale is None else scale
     chest, (x, y, z) = math.sqrt(scale / usual), body.heart_centre_mm
     return replace(
         body,

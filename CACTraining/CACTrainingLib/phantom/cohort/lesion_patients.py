@@ -4,12 +4,15 @@ Plaques lie anywhere along every vessel and branch, as often distal as proximal,
 easily taken for the root's calcium; beside patients whose plaques lie as in people and patients without any. Deposits
 and devices are far more common than in people. On request, a patient is difficult in one way (Difficulty): calcium
 of the root's wall beside the ostia, heavy plaque beside heavy annuli, motion that doubles arteries, several devices, a
-heavy mitral annulus with or without plaque of the circumflex beside it, thin and noisy slices, thick slices, or a small
-field that cuts ribs.
+heavy mitral annulus with or without plaque of the circumflex beside it, thin and noisy slices, thick slices, a small
+field that cuts ribs, or in one of the ways that `mistaken` draws: plaque doubled by motion or in pieces, a block of the
+annulus, a sinus wall joined to an ostium, compact plaque beside metal, cartilage of thin people, gas below the heart, a
+left main of three branches, or a large heart that the field cuts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -22,8 +25,17 @@ from ..anatomy.hearts.valves import DEPOSITS, deposits
 from ..anatomy.hearts.wall_calcium import aortic_ring, curtain_calcium, heavy_mitral_annulus, right_ring, sinus_shells
 from ..anatomy.patient import OSTIUM, Patient, draw_anatomy, stream, surround, whole_patient
 from ..anatomy.points import POINT_STEP_MM, PointCloud, join_clouds
-from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
-from ..scanner.scanner import Scanner
+from .mistaken import (
+    with_annulus_block,
+    with_calcified_cartilage,
+    with_compact_plaque,
+    with_gas_below,
+    with_moving_plaque,
+    with_ostial_wall,
+    with_pieces,
+    with_plaque_at_fork,
+)
+from .severe_plaque import heavy_plaque, more_severe, plaque_from_ostium
 
 WITHOUT_PLAQUE, AS_IN_PEOPLE = 0.15, 0.25
 """Share of patients without plaque, and of those with plaque where it lies in people."""
@@ -53,21 +65,29 @@ SURROUNDED_SHARE = 0.5
 """Share of patients whose heart has the surroundings of real chests; a network taught by these alone loses what it
 knew of the plain ones."""
 
-GATED, UNGATED = "cardiac-varied", "chest-varied"
-"""Protocols of their scans."""
+Difficulty = Literal[
+    "ostium", "heavy", "motion", "device", "annulus", "noise", "thick", "field",
+    "doubled", "pieces", "block", "sinus", "compact", "cartilage", "gas", "trifurcation", "large",
+]  # fmt: skip
+"""Way in which a patient is difficult. New ones are added at the end, because training numbers its patients by them."""
 
-GATED_SHARE = 0.4
-"""Share of gated scans."""
-
-
-Difficulty = Literal["ostium", "heavy", "motion", "device", "annulus", "noise", "thick", "field"]
-"""Way in which a patient is difficult."""
+_CHANGES: dict[str, tuple[int, Callable[[Patient, np.random.Generator], Patient]]] = {
+    "doubled": (83, with_moving_plaque),
+    "pieces": (84, with_pieces),
+    "block": (85, with_annulus_block),
+    "sinus": (86, with_ostial_wall),
+    "compact": (87, with_compact_plaque),
+    "cartilage": (88, with_calcified_cartilage),
+    "gas": (89, with_gas_below),
+    "trifurcation": (90, with_plaque_at_fork),
+}
+"""Purpose of the random stream of what `mistaken` adds to a usual patient, and its function."""
 
 OSTIAL_SHARE = {"RCA": 0.8, "LM": 0.5}
 """Share of difficult ostia with plaque, by artery."""
 
-OSTIAL_LENGTH_MM, RING_SHARE, WITH_ROOT_SHARE = (4.0, 16.0), 0.2, 0.6
-"""Length of ostial plaque; share of short rings; share at the right ostium that moves as the root rather."""
+WITH_ROOT_SHARE = 0.6
+"""Share of ostial plaques of the right coronary artery that move as the root rather."""
 
 OSTIUM_BLEND = {"LM": 0.65, "RCA": 0.35}
 """Weights of the root's and the artery's motion in that of the right ostium; illustrative."""
@@ -78,17 +98,11 @@ RIGHT_RING_SHARE, CURTAIN_SHARE, AORTIC_RING_SHARE = 0.3, 0.5, 0.5
 HEAVY_ANNULUS_SHARE, STREAK_STRENGTH = 0.85, (0.0, 0.45)
 """Share of heavily calcified hearts with a heavy mitral annulus, and range of the strength of its streaks."""
 
-HEAVY_LENGTH_MM, HEAVY_DENSITY_MG_CM3, HEAVY_MASS_MG = (18.0, 42.0), (800.0, 1350.0), (90.0, 420.0)
-"""Ranges of heavy plaque: 500 to 2,000 Agatston, with peaks of 1,000 to 1,700 HU."""
-
 HEAVY_ARTERIES = {"LAD": 0.5, "LCX": 0.2, "RCA": 0.3}
 """Shares of heavy plaque by artery."""
 
-MOVING_SCALE, MOVING_RATE_BPM, MOVING_ROTATION_S, MOVING_LUMEN = (1.0, 1.6), (70.0, 110.0), (0.33, 0.75), 1.8
-"""Ranges of the motion's factor, heart rate and rotation time where motion is the difficulty, and `most_lumen`."""
-
-MOVING_CLEAN_SHARE = 0.5
-"""Share of these patients without plaque."""
+MOVING_LUMEN, MOVING_CLEAN_SHARE = 1.8, 0.5
+"""`Surroundings.most_lumen` of patients with much motion, and share of them without plaque."""
 
 DEVICE_SHARES = {
     "prosthetic valve": 0.65, "bypass clips": 0.45, "pacemaker lead": 0.2, "sternal wires": 0.3, "venous catheter": 0.2,
@@ -99,19 +113,18 @@ DEVICE_SHARES = {
 BESIDE_SHARE, BESIDE_MEAN = 0.5, 2.0
 """Share of heavy mitral annuli with plaque of the circumflex beside them, and mean number of further such plaques."""
 
-NOISY_MM, NOISY_HU = (1.0, 1.5), (40.0, 90.0)
-"""Ranges of slice thickness and noise where noise is the difficulty."""
-
-THICK_MM, THICK_OVERLAP = (5.0, 8.0), (0.6, 1.0)
-"""Ranges of slice thickness, and of the spacing's share of it, where thickness is the difficulty."""
-
-SMALL_FIELD_MM = (140.0, 200.0)
-"""Range of the width of a small field."""
+LARGE_SCALES = (1.08, 1.32)
+"""Range of the factor on the axes of large hearts, of 800 to 1,800 mL."""
 
 
 def draw_lesion_patient(number: int, difficulty: Difficulty | None = None) -> Patient:
     """Draw the patient of a number; the same number and difficulty give the same patient."""
-    patient = _draw_usual_patient(number)
+    if difficulty == "large":
+        return _draw_usual_patient(number, heart_scale=float(stream(number, 91).uniform(*LARGE_SCALES)))
+    patient = _draw_usual_patient(number, ramus=True) if difficulty == "trifurcation" else _draw_usual_patient(number)
+    if difficulty in _CHANGES:
+        purpose, change = _CHANGES[difficulty]
+        return change(patient, stream(number, purpose))
     if difficulty == "ostium":
         return _with_ostial_calcium(patient, stream(number, 75))
     if difficulty == "heavy":
@@ -130,7 +143,7 @@ def _with_ostial_calcium(patient: Patient, g: np.random.Generator) -> Patient:
     first = max((plaque.id for plaque in plaques), default=0)
     for name, share in OSTIAL_SHARE.items():
         if g.random() < share:
-            plaque = _plaque_from_ostium(max(first, len(plaques)) + 1, tree, name, g)
+            plaque = plaque_from_ostium(max(first, len(plaques)) + 1, tree, name, g)
             plaques.append(plaque)
             if name == "RCA" and g.random() < WITH_ROOT_SHARE:
                 with_root.add(plaque.id)
@@ -153,21 +166,6 @@ def _with_ostial_calcium(patient: Patient, g: np.random.Generator) -> Patient:
     return replace(patient, distractors=(*patient.distractors, *more))
 
 
-def _plaque_from_ostium(number: int, tree: CoronaryTree, name: str, g: np.random.Generator) -> Plaque:
-    """Draw a plaque that leads from an ostium along the artery, or a ring around the ostium."""
-    vessel = next(vessel for vessel in tree.vessels if vessel.name == name)
-    plaque = draw_plaque(number, vessel, 0.0, float(g.normal(0.2, 0.3)), g)
-    is_ring = g.random() < RING_SHARE
-    length = min(float(g.uniform(1.5, 4) if is_ring else g.uniform(*OSTIAL_LENGTH_MM)), 0.9 * vessel.length_mm)
-    return replace(
-        plaque,
-        length_mm=length,
-        middle_mm=length / 2 + float(g.uniform(0, 2.5)),
-        arc_degrees=float(g.uniform(280, 360) if is_ring else g.uniform(70, 320)),
-        thickness_mm=max(plaque.thickness_mm, float(g.uniform(0.5, 1.8))),
-    )
-
-
 def _with_heavy_calcium(patient: Patient, g: np.random.Generator) -> Patient:
     """Add heavy plaque and heavy annuli, and take all devices away."""
     tree, heart = patient.tree, patient.heart
@@ -175,7 +173,7 @@ def _with_heavy_calcium(patient: Patient, g: np.random.Generator) -> Patient:
     first = max((plaque.id for plaque in plaques), default=0)
     names, shares = zip(*HEAVY_ARTERIES.items(), strict=True)
     for number in range(1 + int(g.poisson(0.8))):
-        plaques.append(_heavy_plaque(first + number + 1, tree, names[g.choice(len(names), p=shares)], g))
+        plaques.append(heavy_plaque(first + number + 1, tree, names[g.choice(len(names), p=shares)], g))
     more = [Distractor("aortic root", "heart", MOVES_WITH["aortic root"], _heavy_root(heart, tree, g))]
     if g.random() < HEAVY_ANNULUS_SHARE:
         gain = view_gain(g, float(g.uniform(*STREAK_STRENGTH)))
@@ -193,23 +191,6 @@ def _heavy_root(heart: HeartShape, tree: CoronaryTree, g: np.random.Generator) -
     if g.random() < CURTAIN_SHARE or not clouds:
         clouds.append(curtain_calcium(heart, tree, g))
     return join_clouds(clouds)
-
-
-def _heavy_plaque(number: int, tree: CoronaryTree, name: str, g: np.random.Generator) -> Plaque:
-    """Draw a plaque of several centimetres, nearly as dense as bone, of a mass within HEAVY_MASS_MG."""
-    vessel = next(vessel for vessel in tree.vessels if vessel.name == name)
-    length = min(float(g.uniform(*HEAVY_LENGTH_MM)), 0.8 * vessel.length_mm)
-    place = length / 2 + float(g.uniform(0, 0.4)) * (vessel.length_mm - length)
-    mass_mg = float(np.exp(g.uniform(*np.log(HEAVY_MASS_MG))))
-    plaque = replace(
-        draw_plaque(number, vessel, place, 0.0, g),
-        length_mm=length,
-        middle_mm=place,
-        arc_degrees=float(g.uniform(120, 360)),
-        density_mg_cm3=float(g.uniform(*HEAVY_DENSITY_MG_CM3)),
-    )
-    thicknesses = np.linspace(0.8, 4.5, 38).tolist()
-    return min((replace(plaque, thickness_mm=t) for t in thicknesses), key=lambda p: abs(p.mass_mg - mass_mg))
 
 
 def _with_much_motion(patient: Patient, g: np.random.Generator) -> Patient:
@@ -240,7 +221,7 @@ def _with_heavy_annulus(patient: Patient, g: np.random.Generator) -> Patient:
         for number in range(first + 1, first + 2 + int(g.poisson(BESIDE_MEAN))):
             place_mm = float(g.uniform(0, circumflex.length_mm))
             plaque = draw_plaque(number, circumflex, place_mm, float(g.normal(0, 0.25)), g)
-            plaques.append(_more_severe(plaque, tree, g))
+            plaques.append(more_severe(plaque, tree, g))
     gain = view_gain(g, float(g.uniform(*STREAK_STRENGTH)))
     cloud = heavy_mitral_annulus(patient.heart, tree, g)
     annulus = Distractor("mitral annulus", "heart", "valve", cloud, view_gain=gain)
@@ -254,10 +235,10 @@ def _with_devices(patient: Patient, g: np.random.Generator) -> Patient:
     return replace(patient, distractors=(*patient.distractors, *more))
 
 
-def _draw_usual_patient(number: int) -> Patient:
-    """Draw a patient without difficulty."""
+def _draw_usual_patient(number: int, ramus: bool = False, heart_scale: float | None = None) -> Patient:
+    """Draw a patient without difficulty. Arguments as in `draw_anatomy`."""
     g = stream(number, 70)
-    body, heart, tree = draw_anatomy(number, diverse=True)
+    body, heart, tree = draw_anatomy(number, diverse=True, ramus=ramus, heart_scale=heart_scale)
     plaques = _draw_plaques(tree, body.sex, g)
     distractors = list(draw_distractors(body, tree, bool(plaques), stream(number, 4), heart))
     kinds = {distractor.kind for distractor in distractors}
@@ -290,7 +271,7 @@ def _draw_plaques(tree: CoronaryTree, sex: str, generator: np.random.Generator) 
     plaques = plaques_everywhere(tree, 1 + int(g.poisson(MEAN_PLAQUES)), g)
     plaques += _ostial_plaques(tree, len(plaques), g)
     if g.random() < SEVERE_SHARE:
-        plaques = tuple(_more_severe(plaque, tree, g) for plaque in plaques)
+        plaques = tuple(more_severe(plaque, tree, g) for plaque in plaques)
     return plaques
 
 
@@ -304,47 +285,3 @@ def _ostial_plaques(tree: CoronaryTree, count: int, generator: np.random.Generat
             place_mm = float(g.uniform(0, min(OSTIUM_MM, vessel.length_mm)))
             plaques.append(draw_plaque(count + len(plaques) + 1, vessel, place_mm, float(g.normal(0, 0.25)), g))
     return tuple(plaques)
-
-
-def _more_severe(plaque: Plaque, tree: CoronaryTree, generator: np.random.Generator) -> Plaque:
-    """A plaque as in heavily calcified arteries: several centimetres long, thick, around most of the wall."""
-    g = generator
-    vessel = next(vessel for vessel in tree.vessels if vessel.name == plaque.vessel)
-    length = min(plaque.length_mm * float(g.uniform(1.0, 5.0)), max(1.0, 0.8 * vessel.length_mm))
-    middle = float(np.clip(plaque.middle_mm, length / 2, max(length / 2, vessel.length_mm - length / 2)))
-    return replace(
-        plaque,
-        length_mm=length,
-        middle_mm=middle,
-        thickness_mm=min(plaque.thickness_mm * float(g.uniform(1.0, 2.2)), 3.5),
-        arc_degrees=float(g.uniform(60.0, 350.0)),
-        density_mg_cm3=min(plaque.density_mg_cm3 * float(g.uniform(0.9, 1.5)), 1200.0),
-    )
-
-
-def draw_lesion_scan(number: int, difficulty: Difficulty | None = None) -> tuple[Scanner, ScanPose]:
-    """Draw scanner and pose of a patient's scan; where motion is the difficulty it is not gated."""
-    g = stream(number, 71)
-    gated = g.random() < GATED_SHARE and difficulty != "motion"
-    scanner, pose = draw_pair(PROTOCOLS[GATED if gated else UNGATED], stream(number, 72))[int(g.integers(2))]
-    if difficulty == "motion":
-        g = stream(number, 78)
-        scanner = replace(scanner, half_scan=True, rotation_s=float(g.uniform(*MOVING_ROTATION_S)))
-        rate, scale = float(g.uniform(*MOVING_RATE_BPM)), float(g.uniform(*MOVING_SCALE))
-        pose = replace(pose, heart_rate_bpm=rate, motion_scale=scale)
-    return _difficult_scanner(scanner, difficulty, stream(number, 82)), pose
-
-
-def _difficult_scanner(scanner: Scanner, difficulty: Difficulty | None, g: np.random.Generator) -> Scanner:
-    """Change slices, noise or field of a scanner where they are the difficulty."""
-    if difficulty == "noise":
-        thickness, noise = float(g.uniform(*NOISY_MM)), float(g.uniform(*NOISY_HU))
-        return replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=thickness, noise_hu=noise)
-    if difficulty == "thick":
-        thickness = float(g.uniform(*THICK_MM))
-        spacing = thickness * float(g.uniform(*THICK_OVERLAP))
-        return replace(scanner, slice_thickness_mm=thickness, slice_spacing_mm=spacing)
-    if difficulty == "field":
-        matrix = 4 * round(float(g.uniform(*SMALL_FIELD_MM)) / scanner.pixel_mm / 4)
-        return replace(scanner, field_of_view_mm=matrix * scanner.pixel_mm, matrix=matrix)
-    return scanner

@@ -19,8 +19,9 @@ from CACTrainingLib.phantom.anatomy.hearts.wall_calcium import (
 )
 from CACTrainingLib.phantom.anatomy.patient import OSTIUM
 from CACTrainingLib.phantom.anatomy.points import EMPTY, join_clouds
-from CACTrainingLib.phantom.cohort import lesion_patients
-from CACTrainingLib.phantom.cohort.lesion_patients import Difficulty, draw_lesion_patient, draw_lesion_scan
+from CACTrainingLib.phantom.cohort import lesion_patients, lesion_scans, severe_plaque
+from CACTrainingLib.phantom.cohort.lesion_patients import Difficulty, draw_lesion_patient
+from CACTrainingLib.phantom.cohort.lesion_scans import draw_lesion_scan
 
 NUMBER = 6_000_002
 
@@ -102,9 +103,9 @@ def test_heavy_calcium_is_heavy_and_without_devices(patients):
     assert not any(distractor.metal for distractor in patient.distractors)
     heavy = [plaque for plaque in patient.plaques if plaque not in patients[None].plaques]
     for plaque in heavy:
-        low, high = lesion_patients.HEAVY_MASS_MG
+        low, high = severe_plaque.HEAVY_MASS_MG
         assert 0.8 * low <= plaque.mass_mg <= 1.2 * high
-        assert plaque.density_mg_cm3 >= lesion_patients.HEAVY_DENSITY_MG_CM3[0]
+        assert plaque.density_mg_cm3 >= severe_plaque.HEAVY_DENSITY_MG_CM3[0]
 
 
 def test_a_heavy_annulus_lies_beside_plaque_of_the_circumflex_or_none():
@@ -165,4 +166,4 @@ def test_motion_is_fast_and_half_of_its_patients_have_no_plaque(patients):
     scanner, pose = draw_lesion_scan(NUMBER, "motion")
     assert scanner.half_scan
     assert scanner.gate_phase is None
-    assert pose.motion_scale >= lesion_patients.MOVING_SCALE[0]
+    assert pose.motion_scale >= lesion_scans.MOVING_SCALE[0]

@@ -37,12 +37,19 @@ _FORK_MM = 24.0
 _POINT_MM, _ROUNDS = 1.5, 60
 
 
-def draw_tree(sex: str, shape: HeartShape, generator: np.random.Generator, forks: bool = False) -> CoronaryTree:
+def draw_tree(
+    sex: str, shape: HeartShape, generator: np.random.Generator, forks: bool = False, ramus: bool = False
+) -> CoronaryTree:
     """Draw the coronary tree of a heart.
 
-    sex: "F" or "M", whose calibres differ. forks: True to vary the left main's fork as widely as published.
+    Args:
+        sex: "F" or "M", whose calibres differ.
+        shape: The heart.
+        generator: Random stream.
+        forks: True to vary the left main's fork as widely as published.
+        ramus: True for an intermediate artery in every such tree, instead of RAMUS_SHARE.
     """
-    return _Builder(sex, shape, generator, forks).build()
+    return _Builder(sex, shape, generator, forks, ramus).build()
 
 
 def usual_tree(shape: HeartShape) -> CoronaryTree:
@@ -130,7 +137,12 @@ class _Grooves:
 
 class _Builder:
     def __init__(
-        self, sex: str, shape: HeartShape, generator: np.random.Generator | _MedianDraws, forks: bool = False
+        self,
+        sex: str,
+        shape: HeartShape,
+        generator: np.random.Generator | _MedianDraws,
+        forks: bool = False,
+        ramus: bool = False,
     ) -> None:
         self.shape, self.g = shape, generator
         self.forks = generator.spawn(1)[0] if forks and isinstance(generator, np.random.Generator) else None
@@ -138,7 +150,7 @@ class _Builder:
         self.hearts = sorted({key.split()[0] for key in shape.lines})
         self.vessels: list[Vessel] = []
         self.size = 0.94 if sex == "F" else 1.03
-        self.has_ramus = self.forks is not None and self.forks.random() < RAMUS_SHARE
+        self.has_ramus = self.forks is not None and (self.forks.random() < RAMUS_SHARE or ramus)
 
     def build(self) -> CoronaryTree:
         g = self.g

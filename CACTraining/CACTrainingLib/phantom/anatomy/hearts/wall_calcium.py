@@ -42,6 +42,10 @@ LUMEN_MM = 8.0
 RIGHT_SHARE = 0.65
 """Share of shells at an ostium that lie at that of the right coronary artery."""
 
+OSTIAL_HALF_MM, OSTIAL_MG, TOUCH_MM, OSTIAL_TRIES = ((4.0, 12.0), (3.0, 7.0)), 18.0, 0.8, 30
+"""Ranges of the half lengths in mm of a shell around an ostium, its least mass, the largest gap to what it touches, and
+most tries."""
+
 CURTAIN_SHARE = 0.28
 """Share of the mitral annulus that the curtain joins to the aortic annulus."""
 
@@ -83,9 +87,7 @@ def _shell_at_ostium(
     shape: HeartShape, root: AorticRoot, vessel: Vessel, touches: bool, g: np.random.Generator
 ) -> PointCloud:
     """Draw a shell beside an artery's ostium, or below or above it."""
-    place = vessel.path_mm[0] - root.annulus.middle_mm
-    first, second = root.around(np.array([0, np.pi / 2]), np.zeros(2), np.ones(2)) - root.annulus.middle_mm
-    angle, height = float(np.arctan2(place @ second, place @ first)), float(place @ root.axis)
+    angle, height = _place_on_root(root, vessel)
     half = np.array([g.uniform(3, 13), g.uniform(1.5, 5.5)])
     shift = half + (g.uniform(-2.5, 1.0) if touches else g.uniform(1.0, 4.0))
     direction = g.choice([-1, 1])
@@ -96,6 +98,43 @@ def _shell_at_ostium(
         angle += g.uniform(-5, 5) / root.radius_mm
         height += direction * shift[1]
     return _shell(shape, root, angle, height, half, g)
+
+
+def _place_on_root(root: AorticRoot, vessel: Vessel) -> tuple[float, float]:
+    """Return angle and height in mm over the annulus of a vessel's ostium, as `AorticRoot.around` takes them."""
+    place = vessel.path_mm[0] - root.annulus.middle_mm
+    first, second = root.around(np.array([0, np.pi / 2]), np.zeros(2), np.ones(2)) - root.annulus.middle_mm
+    return float(np.arctan2(place @ second, place @ first)), float(place @ root.axis)
+
+
+def ostial_wall(
+    shape: HeartShape, tree: CoronaryTree, name: str, plaques: PointCloud, g: np.random.Generator
+) -> PointCloud:
+    """Draw a shell in the wall of a sinus around an ostium, in touch with its plaque.
+
+    Args:
+        shape: The heart.
+        tree: Its arteries.
+        name: "LM" or "RCA".
+        plaques: Plaque at this ostium, heart's frame; if empty, the shell touches the ostium's rim.
+        g: Random stream.
+
+    Returns:
+        Points in the heart's frame, weights in mg: the first of OSTIAL_TRIES shells that touches and weighs enough, or
+        the last.
+    """
+    root, vessel = aortic_root(shape, tree), tree.vessel(name)
+    angle, height = _place_on_root(root, vessel)
+    rim = plaques.positions_mm if len(plaques.weights) else vessel.path_mm[:4]
+    reach = TOUCH_MM + (0.0 if len(plaques.weights) else float(vessel.radius_mm[0]))
+    cloud = PointCloud(np.zeros((0, 3)), np.zeros(0))
+    for _ in range(OSTIAL_TRIES):
+        half = np.array([g.uniform(*OSTIAL_HALF_MM[0]), g.uniform(*OSTIAL_HALF_MM[1])])
+        across, up = g.uniform(-0.7, 0.7, 2) * half
+        cloud = _outside_lumen(_shell(shape, root, angle + across / root.radius_mm, height + up, half, g), vessel)
+        if cloud.total >= OSTIAL_MG and cKDTree(cloud.positions_mm).query(rim)[0].min() < reach:
+            break
+    return cloud
 
 
 def _shell(
@@ -206,6 +245,39 @@ def heavy_mitral_annulus(shape: HeartShape, tree: CoronaryTree, g: np.random.Gen
         reach = g.uniform(2, 8) * out[stretch] + g.uniform(-4, 4) * annulus.axis
         clouds.append(_thick_band(part[stretch] + reach, g.uniform(1.5, 4), mass * g.uniform(0.04, 0.12), g))
     return join_clouds(clouds)
+
+
+BLOCK_MG, BLOCK_MG_MM3 = (330.0, 1150.0), (0.35, 0.9)
+"""Ranges of the mass and the density of a block of the annulus, of 1,000 to 3,500 Agatston."""
+
+BLOCK_ASPECT = (1.0, 2.2), (0.7, 1.1), (0.6, 1.0)
+"""Ranges of its relative half lengths along the annulus, outwards and upwards."""
+
+NEAR_MM, CLEARANCE_MM = 6.0, 0.3
+"""How much farther from the circumflex than the annulus's nearest point blocks lie at most, and their distance from
+its lumen."""
+
+
+def annulus_block(shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> PointCloud:
+    """Draw a compact block in the posterior groove between mitral annulus and circumflex; weights in mg."""
+    arc, axis, vessel = posterior_arc(shape), ring(shape, "mitral").axis, tree.vessel("LCX")
+    gap, nearest = cKDTree(vessel.path_mm).query(arc)
+    number = int(g.choice(np.flatnonzero(gap < gap.min() + NEAR_MM)))
+    to_artery = vessel.path_mm[nearest[number]] - arc[number]
+    aside = to_artery / np.linalg.norm(to_artery)
+    mass = float(np.exp(g.uniform(*np.log(BLOCK_MG))))
+    aspect = np.array([g.uniform(*limits) for limits in BLOCK_ASPECT])
+    half = aspect * np.cbrt(mass / g.uniform(*BLOCK_MG_MM3) / (4 / 3 * np.pi * aspect.prod()))
+    # Evenly filled, with a bumpy surface.
+    direction = g.normal(size=(round(12 * mass), 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    bumps = np.sin(direction @ g.normal(0, 2.5, (3, 5)) + g.uniform(0, 2 * np.pi, 5)).mean(axis=1)
+    inside = half * direction * (np.cbrt(g.random(len(direction))) * (1 + 0.5 * bumps))[:, None]
+    middle = arc_mm(arc)[number] + inside[:, 0]
+    outwards = g.uniform(0.1, 0.7) * np.linalg.norm(to_artery) + inside[:, 1]
+    places = along(arc, middle) + outwards[:, None] * aside + inside[:, 2:] * axis
+    is_outside = cKDTree(vessel.path_mm).query(places)[0] > vessel.radius_mm.max() + CLEARANCE_MM
+    return limit_density(PointCloud(places[is_outside], np.full(is_outside.sum(), mass / is_outside.sum())))
 
 
 def right_ring(shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> PointCloud:
