@@ -61,9 +61,19 @@ def _read(
     e, f, g, h = x * y1 * z1, x * y1 * z, x * y * z1, x * y * z
     row, plane = shape[2] * COLUMNS, shape[1] * shape[2] * COLUMNS
     first = flat * COLUMNS
-    n0, n1, n2, n3 = np.uint64(first), np.uint64(first + COLUMNS), np.uint64(first + row), np.uint64(first + row + COLUMNS)
+    n0, n1, n2, n3 = (
+        np.uint64(first),
+        np.uint64(first + COLUMNS),
+        np.uint64(first + row),
+        np.uint64(first + row + COLUMNS),
+    )
     first += plane
-    n4, n5, n6, n7 = np.uint64(first), np.uint64(first + COLUMNS), np.uint64(first + row), np.uint64(first + row + COLUMNS)
+    n4, n5, n6, n7 = (
+        np.uint64(first),
+        np.uint64(first + COLUMNS),
+        np.uint64(first + row),
+        np.uint64(first + row + COLUMNS),
+    )
     for column in range(COLUMNS):
         n = np.uint64(column)
         near = a * table[n0 + n] + b * table[n1 + n] + c * table[n2 + n] + d * table[n3 + n]

@@ -93,8 +93,10 @@ class Heart:
             (path[:, 2].min() - reach, path[:, 2].max() + reach)
             for (path, *_), reach in zip(self._vessels, reaches, strict=True)
         ]
-        ends = [(path[:, :2].min(axis=0) - reach, path[:, :2].max(axis=0) + reach)
-                for (path, *_), reach in zip(self._vessels, reaches, strict=True)]
+        ends = [
+            (path[:, :2].min(axis=0) - reach, path[:, :2].max(axis=0) + reach)
+            for (path, *_), reach in zip(self._vessels, reaches, strict=True)
+        ]
         (x0, y0), (x1, y1) = np.min([low for low, _ in ends], axis=0), np.max([high for _, high in ends], axis=0)
         self._vessels_mm = float(x0), float(x1), float(y0), float(y1)
         walls = np.minimum.reduce([shape.part(name) - WALL_MM.get(name, 0.0) for name in PARTS])

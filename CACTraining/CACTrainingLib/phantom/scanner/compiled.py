@@ -47,7 +47,9 @@ def _cosine_and_sine(angle: np.float32) -> tuple[np.float32, np.float32]:
     quarters = np.floor(angle * np.float32(2 / math.pi) + np.float32(0.5))
     x = angle - quarters * np.float32(math.pi / 2)
     square = x * x
-    sine = x * (np.float32(1) + square * (np.float32(-1 / 6) + square * (np.float32(1 / 120) - square / np.float32(5040))))
+    sine = x * (
+        np.float32(1) + square * (np.float32(-1 / 6) + square * (np.float32(1 / 120) - square / np.float32(5040)))
+    )
     fourth = np.float32(1 / 24) + square * (np.float32(-1 / 720) + square / np.float32(40320))
     cosine = np.float32(1) + square * (np.float32(-0.5) + square * fourth)
     turn = int(quarters) & 3
@@ -96,7 +98,11 @@ def moving_spectrum(
 
 @compiled
 def scatter(
-    positions: np.ndarray, weights: np.ndarray, origin: tuple[float, float], pixel: tuple[float, float], image: np.ndarray
+    positions: np.ndarray,
+    weights: np.ndarray,
+    origin: tuple[float, float],
+    pixel: tuple[float, float],
+    image: np.ndarray,
 ) -> None:
     """Add points to an image [rows, columns] in place, each shared by its four nearest pixels.
 
