@@ -55,29 +55,62 @@ def _read(
     z = min(max(z, np.float32(0)), np.float32(shape[2]) - top)
     i, j, k = int(x), int(y), int(z)
     x, y, z = x - np.float32(i), y - np.float32(j), z - np.float32(k)
-    flat = (i * shape[1] + j) * shape[2] + k
     x1, y1, z1 = np.float32(1) - x, np.float32(1) - y, np.float32(1) - z
     a, b, c, d = x1 * y1 * z1, x1 * y1 * z, x1 * y * z1, x1 * y * z
     e, f, g, h = x * y1 * z1, x * y1 * z, x * y * z1, x * y * z
-    row, plane = shape[2] * COLUMNS, shape[1] * shape[2] * COLUMNS
-    first = flat * COLUMNS
-    n0, n1, n2, n3 = (
-        np.uint64(first),
-        np.uint64(first + COLUMNS),
-        np.uint64(first + row),
-        np.uint64(first + row + COLUMNS),
-    )
-    first += plane
-    n4, n5, n6, n7 = (
-        np.uint64(first),
-        np.uint64(first + COLUMNS),
-        np.uint64(first + row),
-        np.uint64(first + row + COLUMNS),
-    )
+    # Unsigned indices need no look at their sign.
+    first, row = np.uint64(((i * shape[1] + j) * shape[2] + k) * COLUMNS), np.uint64(shape[2] * COLUMNS)
+    plane, point = np.uint64(shape[1]) * row, np.uint64(COLUMNS)
     for column in range(COLUMNS):
-        n = np.uint64(column)
-        near = a * table[n0 + n] + b * table[n1 + n] + c * table[n2 + n] + d * table[n3 + n]
-        values[n] = near + e * table[n4 + n] + f * table[n5 + n] + g * table[n6 + n] + h * table[n7 + n]
+        n = first + np.uint64(column)
+        near = a * table[n] + b * table[n + point] + c * table[n + row] + d * table[n + row + point]
+        n += plane
+        far = e * table[n] + f * table[n + point] + g * table[n + row] + h * table[n + row + point]
+        values[column] = near + far
+
+
+@compiled
+def _move(values: np.ndarray, inwards_mm: np.float32) -> None:
+    """Move the ventricles' walls inwards, in place."""
+    values[0] += np.float32(0.6) * inwards_mm
+    values[LV_EPI] += np.float32(0.8) * inwards_mm
+    values[LV] += np.float32(1.8) * inwards_mm
+    values[RV] += inwards_mm
+
+
+@compiled
+def _walls_and_blood(values: np.ndarray, wall_mm: np.ndarray) -> tuple[np.float32, np.float32]:
+    """Return the distances to the walls' outside and to the blood."""
+    walls, blood = values[LV_EPI], min(values[LV], max(values[RV], -values[LV_EPI]))
+    for part in range(RV, COLUMNS):
+        walls = min(walls, values[part] - wall_mm[part])
+    for part in range(LA, COLUMNS):
+        blood = min(blood, values[part])
+    return walls, blood
+
+
+@compiled
+def _clip(value: np.float32, low: np.float32, high: np.float32) -> np.float32:
+    return min(max(value, low), high)
+
+
+@compiled
+def _turn_waves(
+    sines: np.ndarray, cosines: np.ndarray, turns: np.ndarray, angles: np.ndarray, follows: bool, places: int
+) -> None:
+    """Bring the sines of all waves to a pixel, in place.
+
+    turns: Sine and cosine of a wave's turn in one pixel [2, n]. angles: Phase at the row's first pixel, and turn a
+    pixel [2, n]. follows: True if the sines are those of the pixel before. places: Pixels from the row's first.
+    """
+    for n in range(len(sines)):
+        if follows:
+            sine = sines[n] * turns[1, n] + cosines[n] * turns[0, n]
+            cosines[n] = cosines[n] * turns[1, n] - sines[n] * turns[0, n]
+            sines[n] = sine
+        else:
+            angle = angles[0, n] + places * angles[1, n]
+            sines[n], cosines[n] = np.sin(angle), np.cos(angle)
 
 
 @compiled
@@ -87,6 +120,44 @@ def _height(sines: np.ndarray, first: int) -> np.float32:
     for n in range(first, first + WAVES):
         total += sines[n]
     return total * np.float32(np.sqrt(2 / WAVES))
+
+
+@compiled
+def _blend(
+    value: np.float32,
+    air: np.float32,
+    spots: np.float32,
+    distances: tuple[np.float32, np.float32, np.float32],
+    outside: tuple[np.float32, np.float32],
+    tissue: tuple[np.float32, np.float32, np.float32, np.float32],
+) -> tuple[np.float32, np.float32]:
+    """Return a pixel's HU and share of lung with the heart over it.
+
+    distances: To pericardium, walls and blood. outside: Thickness of the pericardium and of the fat outside it; -1
+    without surroundings.
+    """
+    pericardium, walls, blood = distances
+    thickness, fat = outside
+    fat_hu, muscle_hu, blood_hu, softness = tissue
+    half, one = np.float32(0.5), np.float32(1)
+    edge = one / softness
+    if thickness >= 0:
+        share = share_inside(pericardium - thickness - fat + spots, half) * air
+        value += share * (fat_hu + np.float32(9) * spots - value)
+        air -= share
+    share = share_inside(pericardium + half * spots, edge)
+    value += share * (fat_hu + np.float32(6) * spots - value)
+    wall_share = share_inside(walls + np.float32(0.4) * spots, edge)
+    value += wall_share * (muscle_hu + np.float32(3) * spots - value)
+    # The pericardium shows as a line between fat and fat.
+    if thickness >= 0:
+        line = np.float32(0.8) * share_inside(abs(pericardium - half * thickness) - half * thickness, np.float32(1.25))
+    else:
+        line = np.float32(0.55) * _clip(one - abs(pericardium) / np.float32(1.3), np.float32(0), one)
+        line *= _clip(np.float32(1.3) - air, np.float32(0), one)
+    value += line * (one - wall_share) * (np.float32(40) - value)
+    value += share_inside(blood, one / (softness + np.float32(0.3))) * (blood_hu - value)
+    return value, air * (one - max(share, wall_share))
 
 
 @compiled
@@ -110,10 +181,10 @@ def paint_chambers(
 
     Args:
         hu, lung, grain: The box.
-        inside: Takes the share of each pixel inside the pericardium.
+        inside: Takes the share of each pixel inside the pericardium; 0 before.
         dx, dy, dz: The pixels' columns, rows and height from the heart's centre.
         axes: The heart's frame, columns u, v, w [3, 3].
-        lattice: Table [points, COLUMNS], its shape, its first point, 1 / step, and thickness of walls [COLUMNS].
+        lattice: Table [points, COLUMNS] as one row, its shape, its first point, 1 / step, thickness of walls [COLUMNS].
         movement: Shift of the valves' plane and of the walls, length of the heart; 0, 0 at rest.
         tissue: HU of fat, muscle and blood, and width of the edges.
         around: Thickness of the pericardium, fat outside it, the fat's largest relief, reach of both; no thickness
@@ -121,91 +192,58 @@ def paint_chambers(
         waves, phases: The two irregular surfaces [2 · WAVES, 3] and [2 · WAVES]; empty without surroundings.
     """
     table, shape, low, inverse_step, wall_mm = lattice
-    ring_mm, inwards_mm, length = movement
-    fat_hu, muscle_hu, blood_hu, softness = tissue
+    ring_mm, wall_shift_mm, length = movement
     pericardium_mm, fat_mm, most_relief, reach = around
-    zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)
-    edge, blood_edge, fat_edge = one / softness, one / (softness + np.float32(0.3)), half
-    line_edge, moves, has_fat = np.float32(1 / 0.8), ring_mm != 0 or inwards_mm != 0, pericardium_mm > 0
-    far, deep, margin = max(reach, np.float32(8)), np.float32(-6), np.float32(0.5)
-    values = np.empty(COLUMNS, np.float32)
-    sines, cosines, turn_sines, turn_cosines = np.zeros((4, 2 * WAVES), np.float32)
-    step = dx[1] - dx[0] if len(dx) > 1 else one
-    if has_fat:
-        for n in range(2 * WAVES):
-            turn = step * (waves[n, 0] * axes[0, 0] + waves[n, 1] * axes[0, 1] + waves[n, 2] * axes[0, 2])
-            turn_sines[n], turn_cosines[n] = np.sin(turn), np.cos(turn)
+    zero, half, one, fifty = np.float32(0), np.float32(0.5), np.float32(1), np.float32(50)
+    far, deep = max(reach, np.float32(8)), np.float32(-6)
+    has_fat, moves, step = (
+        len(phases) > 0,
+        ring_mm != 0 or wall_shift_mm != 0,
+        abs(dx[-1] - dx[0]) / max(len(dx) - 1, 1),
+    )
+    values, (sines, cosines) = np.empty(COLUMNS, np.float32), np.zeros((2, len(phases)), np.float32)
+    angles, turns = np.zeros((2, len(phases)), np.float32), np.zeros((2, len(phases)), np.float32)
+    for n in range(len(phases)):
+        angles[1, n] = step * (waves[n, 0] * axes[0, 0] + waves[n, 1] * axes[0, 1] + waves[n, 2] * axes[0, 2])
+        turns[0, n], turns[1, n] = np.sin(angles[1, n]), np.cos(angles[1, n])
+    down = _clip(-dz / fifty, zero, one)
     for j in range(len(dy)):
-        u0, v0, w0 = dy[j] * axes[1] + dz * axes[2]
-        waves_at, i = -2, 0
+        front, row = _clip(-dy[j] / fifty, zero, one), dy[j] * axes[1] + dz * axes[2]
+        for n in range(len(phases)):
+            u, v, w = row[0] + dx[0] * axes[0, 0], row[1] + dx[0] * axes[0, 1], row[2] + dx[0] * axes[0, 2]
+            angles[0, n] = waves[n, 0] * u + waves[n, 1] * v + waves[n, 2] * w + phases[n]
+        last_wave, i = -2, 0
         while i < len(dx):
-            u, v, w = u0 + dx[i] * axes[0, 0], v0 + dx[i] * axes[0, 1], w0 + dx[i] * axes[0, 2]
+            u, v, w = row[0] + dx[i] * axes[0, 0], row[1] + dx[i] * axes[0, 1], row[2] + dx[i] * axes[0, 2]
             x, y, z = u - low[0], v - low[1], w - low[2]
             if moves:
                 bend = (u / length + np.float32(0.15)) / np.float32(0.55)
                 x -= ring_mm * np.exp(-bend * bend)
             _read(table, shape, x * inverse_step, y * inverse_step, z * inverse_step, values)
             if moves:
-                inwards = inwards_mm * min(max(np.float32(0.6) + u / length, np.float32(0.2)), one)
-                values[0] += np.float32(0.6) * inwards
-                values[LV_EPI] += np.float32(0.8) * inwards
-                values[LV] += np.float32(1.8) * inwards
-                values[RV] += inwards
-            pericardium, walls = values[0], values[LV_EPI]
-            for part in range(RV, COLUMNS):
-                walls = min(walls, values[part] - wall_mm[part])
-            blood = min(values[LV], max(values[RV], -values[LV_EPI]))
-            for part in range(LA, COLUMNS):
-                blood = min(blood, values[part])
+                _move(values, wall_shift_mm * _clip(np.float32(0.6) + u / length, np.float32(0.2), one))
+            pericardium, (walls, blood) = values[0], _walls_and_blood(values, wall_mm)
             # Far outside the heart, and deep in its blood, pixels nearer than half the distance are alike.
             outwards, inwards = min(pericardium, walls) - far, deep - max(blood, walls, pericardium)
             if outwards > 0:
-                i += 1 + int(margin * outwards / step)
+                i += 1 + int(half * outwards / step)
                 continue
             if inwards > 0:
-                last = min(i + 1 + int(margin * inwards / step), len(dx))
-                for n in range(i, last):
-                    hu[j, n], lung[j, n], inside[j, n] = blood_hu, zero, one
+                last = min(i + 1 + int(half * inwards / step), len(dx))
+                hu[j, i:last], lung[j, i:last], inside[j, i:last] = tissue[2], zero, one
                 i = last
                 continue
+            thickness, fat, spots = (zero if has_fat else -one), zero, grain[j, i]
+            # Deeper inside both are certain.
+            if has_fat and abs(pericardium) < reach and pericardium > -np.float32(2) - abs(spots):
+                _turn_waves(sines, cosines, turns, angles, last_wave == i - 1, i)
+                last_wave = i
+                # More in front, and recesses here and there.
+                recess = _clip(one + half * _height(sines, 0), np.float32(0.4), np.float32(2.5))
+                thickness = pericardium_mm * (one + half * front) * recess
+                share = np.float32(0.3) + np.float32(0.6) * front + np.float32(0.4) * down
+                fat = fat_mm * _clip(share + half * _height(sines, WAVES), zero, most_relief)
+            distances = pericardium, walls, blood
+            hu[j, i], lung[j, i] = _blend(hu[j, i], lung[j, i], spots, distances, (thickness, fat), tissue)
             inside[j, i] = share_inside(pericardium, one)
-            value, air, spots, thickness = hu[j, i], lung[j, i], grain[j, i], zero
-            if has_fat:
-                fat = zero
-                # Deeper inside both are certain.
-                if abs(pericardium) < reach and pericardium > -np.float32(2) - abs(spots):
-                    # Sines one step further follow from those before.
-                    for n in range(2 * WAVES):
-                        if waves_at == i - 1:
-                            sine = sines[n] * turn_cosines[n] + cosines[n] * turn_sines[n]
-                            cosines[n] = cosines[n] * turn_cosines[n] - sines[n] * turn_sines[n]
-                            sines[n] = sine
-                        else:
-                            angle = waves[n, 0] * u + waves[n, 1] * v + waves[n, 2] * w + phases[n]
-                            sines[n], cosines[n] = np.sin(angle), np.cos(angle)
-                    waves_at = i
-                    front = min(max(-dy[j] / np.float32(50), zero), one)
-                    down = min(max(-dz / np.float32(50), zero), one)
-                    # More in front, and recesses here and there.
-                    recess = min(max(one + half * _height(sines, 0), np.float32(0.4)), np.float32(2.5))
-                    thickness = pericardium_mm * (one + half * front) * recess
-                    share = np.float32(0.3) + np.float32(0.6) * front + np.float32(0.4) * down
-                    fat = fat_mm * min(max(share + half * _height(sines, WAVES), zero), most_relief)
-                share = share_inside(pericardium - thickness - fat + spots, fat_edge) * air
-                value += share * (fat_hu + np.float32(9) * spots - value)
-                air -= share
-            share = share_inside(pericardium + half * spots, edge)
-            value += share * (fat_hu + np.float32(6) * spots - value)
-            wall_share = share_inside(walls + np.float32(0.4) * spots, edge)
-            value += wall_share * (muscle_hu + np.float32(3) * spots - value)
-            # The pericardium shows as a line between fat and fat.
-            if has_fat:
-                line = np.float32(0.8) * share_inside(abs(pericardium - half * thickness) - half * thickness, line_edge)
-            else:
-                line = np.float32(0.55) * min(max(one - abs(pericardium) / np.float32(1.3), zero), one)
-                line *= min(max(np.float32(1.3) - air, zero), one)
-            value += line * (one - wall_share) * (np.float32(40) - value)
-            value += share_inside(blood, blood_edge) * (blood_hu - value)
-            hu[j, i] = value
-            lung[j, i] = air * (one - max(share, wall_share))
             i += 1
