@@ -55,6 +55,8 @@ def paint_chambers(hu, lung, grain, inside, dx, dy, dz, axes, lattice, movement,
     moved, along = places.copy(), places[..., 0] / length
     moved[..., 0] -= ring_mm * np.exp(-np.square((along + 0.15) / 0.55))
     flat = interpolate(table.reshape(-1, 8), shape, low, 1 / inverse_step, moved.reshape(-1, 3).astype(np.float32))
+    steps = (moved.reshape(-1, 3) - low) * inverse_step
+    flat += np.abs(steps - np.clip(steps, 0, np.array(shape) - 1.001)).sum(axis=1, keepdims=True) / inverse_step
     named = dict(zip(("pericardium", *PARTS), flat.T.reshape(8, *hu.shape), strict=True))
     if ring_mm or inwards_mm:
         inwards = inwards_mm * np.clip(0.6 + along, 0.2, 1)

@@ -45,14 +45,26 @@ def interpolate(
 
 
 @compiled
+def _clip(value: np.float32, low: np.float32, high: np.float32) -> np.float32:
+    return min(max(value, low), high)
+
+
+@compiled
 def _read(
-    table: np.ndarray, shape: tuple[int, int, int], x: np.float32, y: np.float32, z: np.float32, values: np.ndarray
+    table: np.ndarray,
+    shape: tuple[int, int, int],
+    x: np.float32,
+    y: np.float32,
+    z: np.float32,
+    step_mm: np.float32,
+    values: np.ndarray,
 ) -> None:
-    """Read the lattice's COLUMNS at a place in its steps into `values`."""
-    top = np.float32(1.001)
-    x = min(max(x, np.float32(0)), np.float32(shape[0]) - top)
-    y = min(max(y, np.float32(0)), np.float32(shape[1]) - top)
-    z = min(max(z, np.float32(0)), np.float32(shape[2]) - top)
+    """Read the lattice's COLUMNS at a place in its steps into `values`; beyond its end they grow with the distance."""
+    zero, top = np.float32(0), np.float32(1.001)
+    x, beyond = _clip(x, zero, shape[0] - top), abs(x - _clip(x, zero, shape[0] - top))
+    y, beyond = _clip(y, zero, shape[1] - top), beyond + abs(y - _clip(y, zero, shape[1] - top))
+    z, beyond = _clip(z, zero, shape[2] - top), beyond + abs(z - _clip(z, zero, shape[2] - top))
+    beyond_mm = step_mm * beyond
     i, j, k = int(x), int(y), int(z)
     x, y, z = x - np.float32(i), y - np.float32(j), z - np.float32(k)
     x1, y1, z1 = np.float32(1) - x, np.float32(1) - y, np.float32(1) - z
@@ -66,7 +78,7 @@ def _read(
         near = a * table[n] + b * table[n + point] + c * table[n + row] + d * table[n + row + point]
         n += plane
         far = e * table[n] + f * table[n + point] + g * table[n + row] + h * table[n + row + point]
-        values[column] = near + far
+        values[column] = near + far + beyond_mm
 
 
 @compiled
@@ -87,11 +99,6 @@ def _walls_and_blood(values: np.ndarray, wall_mm: np.ndarray) -> tuple[np.float3
     for part in range(LA, COLUMNS):
         blood = min(blood, values[part])
     return walls, blood
-
-
-@compiled
-def _clip(value: np.float32, low: np.float32, high: np.float32) -> np.float32:
-    return min(max(value, low), high)
 
 
 @compiled
@@ -219,7 +226,7 @@ def paint_chambers(
             if moves:
                 bend = (u / length + np.float32(0.15)) / np.float32(0.55)
                 x -= ring_mm * np.exp(-bend * bend)
-            _read(table, shape, x * inverse_step, y * inverse_step, z * inverse_step, values)
+            _read(table, shape, x * inverse_step, y * inverse_step, z * inverse_step, one / inverse_step, values)
             if moves:
                 _move(values, wall_shift_mm * _clip(np.float32(0.6) + u / length, np.float32(0.2), one))
             pericardium, (walls, blood) = values[0], _walls_and_blood(values, wall_mm)
