@@ -67,7 +67,8 @@ def _extras(options: ScoreOptions) -> tuple[str, ...]:
         return ("torch",)
     settings = _settings(options)
     dicom = extras_of_dicom(settings.dicom, options.lesions)
-    return (*(("scene",) if settings.scene else ()), *dicom, *extras_of_networks(options))
+    drawing = ("phantom",) if getattr(options, "sample", False) else ()
+    return (*(("scene",) if settings.scene else ()), *drawing, *dicom, *extras_of_networks(options))
 
 
 def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], SamplePatient] | None = None) -> None:

@@ -75,4 +75,4 @@ def run(
     print(f"{folder}: {count} scans with plaque of known mass, and the scan without")
 
 
-add_arguments = command(run).declare
+add_arguments = command(run, ("phantom",)).declare

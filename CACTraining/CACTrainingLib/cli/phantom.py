@@ -53,4 +53,4 @@ def run(
     print(f"{table}: {patients} patients, {'one scan' if scans == 1 else 'two scans'} each")
 
 
-add_arguments = command(run, ("cohort",)).declare
+add_arguments = command(run, ("cohort", "phantom")).declare

@@ -39,4 +39,4 @@ def run(
     print(f"{directory}: a digital patient with {truth['mass_mg']:.1f} mg of coronary calcium")
 
 
-add_arguments = command(run, interrupted=NOTHING_WRITTEN).declare
+add_arguments = command(run, ("phantom",), NOTHING_WRITTEN).declare

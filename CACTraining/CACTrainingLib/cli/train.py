@@ -118,7 +118,8 @@ def run(arguments: argparse.Namespace, progress: Progress) -> None:
     if unknown := sorted(name for name in unused if getattr(arguments, name) not in (None, False)):
         names = ", ".join(f"--{name}" for name in unknown)
         raise OutputError(f"`cac train {arguments.network}` has no {names}. Leave it out.")
-    if "data" in network.options and not arguments.data and arguments.network not in ("territories", "lesions"):
+    draws = arguments.network in ("territories", "lesions") or arguments.settings is not None
+    if "data" in network.options and not arguments.data and not draws:
         raise OutputError("Give scans, a project or a table to learn from with --data.")
     require(*_extras(arguments.network))
     module = _load(arguments.network)

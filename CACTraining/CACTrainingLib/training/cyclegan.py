@@ -67,6 +67,7 @@ class CycleTraining:
         first_bias: Bias of the generators' last layer at the start.
         least_slope: Smallest slope of the generators' sigmoid in training, so that a map of 0 can come back; 0 as
             published.
+        patients: Digital patients drawn for this training, beside the data (`data.drawn_scans`).
         start: SHA-256 of the generator that G_R began as.
     """
 
@@ -96,6 +97,7 @@ class CycleTraining:
     least_slope: float = 0.0
     sampling: Sampling = field(default_factory=lambda: Sampling(hard_share=0.0))
     augmentation: SliceAugmentation = field(default_factory=lambda: SliceAugmentation(gain=0.0, offset_hu=0.0))
+    patients: int = 0
     validation_slices: int = 80
     start: str | None = None
     method: str = "cyclegan"

@@ -58,6 +58,7 @@ class SupervisedTraining:
         bright_weight: Weight of pixels above 130 HU without coronary calcium (other calcium, bone).
         outside_weight: Factor for pixels farther than HEART_MARGIN_PIXELS from the heart, where scoring drops the map.
         first_bias: Bias of the last layer at the start, so that the map begins near 0.
+        patients: Digital patients drawn for this training, beside the data (`data.drawn_scans`).
         validation_slices: Maximum number of slices of each group to validate on.
         start: SHA-256 of the model with the initial weights, recorded by the training.
     """
@@ -74,6 +75,7 @@ class SupervisedTraining:
     augmentation: SliceAugmentation = field(
         default_factory=lambda: SliceAugmentation(crop=128, shift_pixels=28.0, gain=0.05, zoom=1.1)
     )
+    patients: int = 0
     validation_slices: int = 100
     start: str | None = None
     method: str = "supervised"

@@ -133,7 +133,7 @@ class Run:
         Returns the data, and the slices for training and for validation. Raises CTError.
         """
         options, loop = self.options, self.settings.loop
-        drawn = drawn_scans(self.settings.digital_patients, loop.validation_share)
+        drawn = drawn_scans(self.settings.patients, loop.validation_share)
 
         def split() -> tuple[list[TrainingScan], list[TrainingScan]]:
             scans = [*find_scans(options.data, options.annotator), *drawn]

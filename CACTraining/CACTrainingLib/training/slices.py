@@ -58,7 +58,7 @@ class SliceTraining:
         learning_rate: Learning rate of the Adam optimiser.
         locate_weight: Weight of a further loss that locates calcium from the features, on slices with a true map; 0
             leaves it out, as published. Slice labels alone take far longer to teach lesions of one or two pixels.
-        digital_patients: Digital patients drawn for this training, beside the data (`data.drawn_scans`).
+        patients: Digital patients drawn for this training, beside the data (`data.drawn_scans`).
         validation_slices: Maximum number of slices of each class during training; at the end all are evaluated.
         start: SHA-256 of the model with the initial weights, recorded by the training.
         false_positive_rate: Rate on the validation slices that the threshold keeps to.
@@ -71,7 +71,7 @@ class SliceTraining:
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: SliceAugmentation = field(default_factory=SliceAugmentation)
     locate_weight: float = 0.0
-    digital_patients: int = 0
+    patients: int = 0
     validation_slices: int = 150
     start: str | None = None
     false_positive_rate: float = PUBLISHED_FALSE_POSITIVE_RATE
