@@ -14,6 +14,8 @@ from typing import get_args
 
 import numpy as np
 
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import scan_from_image
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.models import preprocessing
 
@@ -24,7 +26,6 @@ from ..phantom import (
     Labels,
     Patient,
     annotate,
-    as_ct_scan,
     draw_lesion_patient,
     draw_lesion_scan,
     make_scan,
@@ -85,7 +86,8 @@ def drawn_scans(patients: int, validation_share: float) -> list[DrawnScan]:
 def write_drawn_slices(scan: DrawnScan, folder: Path) -> None:
     """Draw a scan and write its slices into a new folder, as `scan_samples.write_slices` does for scans on disk."""
     patient, drawn, labels = draw(scan.number)
-    ct = as_ct_scan(drawn, patient)
+    # Slices just drawn need no check for damage.
+    ct = scan_from_image(drawn.grid.image(drawn.hu), Acquisition("digital patient"), is_known=True)
     slices = preprocessing.heart_slices(ct, drawn.heart)
     calcium = slices.grid.resample(voxels_of(drawn.grid.image(drawn.calcium_mg_cm3)), 0.0)
     truth = {
