@@ -45,6 +45,12 @@ def interpolate(table, shape, low_mm, step_mm, places_mm):
     return values
 
 
+def reliefs(places_mm, waves, phases):
+    """Return the heights [2, ...] of the two irregular surfaces at places [..., 3] of the heart's frame."""
+    sines = np.sin(places_mm @ np.transpose(waves) + phases)
+    return [part.sum(axis=-1) * np.sqrt(4 / len(phases)) for part in np.split(sines, 2, axis=-1)]
+
+
 def paint_chambers(hu, lung, grain, inside, dx, dy, dz, axes, lattice, movement, tissue, around, waves, phases):
     """Paint fat, muscle and blood in a box of a slice, and update the share of lung, in place."""
     table, shape, low, inverse_step, _ = lattice
@@ -68,8 +74,7 @@ def paint_chambers(hu, lung, grain, inside, dx, dy, dz, axes, lattice, movement,
     blood = np.minimum.reduce([*rooms, np.maximum(named["rv"], -named["lv_epi"])])
     if pericardium_mm:
         near = np.abs(pericardium) < reach
-        sines = np.sin(places @ waves.T + phases)
-        first, second = (part.sum(axis=-1) * np.sqrt(4 / len(phases)) for part in np.split(sines, 2, axis=-1))
+        first, second = reliefs(places, waves, phases)
         front, down = np.clip(-dy / 50, 0, 1)[:, None], np.clip(-dz / 50, 0, 1)
         thickness = near * pericardium_mm * (1 + 0.5 * front) * np.clip(1 + 0.5 * first, 0.4, 2.5)
         fat = near * fat_mm * np.clip(0.3 + 0.6 * front + 0.4 * down + 0.5 * second, 0, most_relief)

@@ -6,7 +6,6 @@ sizes are of adults, with the spread of a clinic.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +31,8 @@ class Surroundings:
         wall_mm: Inward movement of the ventricles' walls in systole.
         ring_mm: Movement of the valves' plane towards the apex in systole.
         cartilage: Calcification of the rib cartilage, 0 (none) to 1.
-        waves_per_mm: Wave vectors [2 · WAVES, 3] in radians per mm of the two irregular thicknesses.
+        waves_per_mm: Wave vectors [2 · WAVES, 3] in radians per mm of the two irregular thicknesses, whose relief is
+            the sum of their sines, times √(2 / WAVES): mean 0, standard deviation 1.
         phases: Their phases [2 · WAVES].
         most_lumen: Largest density of a vessel relative to blood; above 1 where motion gives it bright rims.
     """
@@ -45,12 +45,6 @@ class Surroundings:
     waves_per_mm: tuple[tuple[float, ...], ...]
     phases: tuple[float, ...]
     most_lumen: float = 1.0
-
-    def relief(self, heart_mm: np.ndarray, number: int) -> np.ndarray:
-        """Return an irregular surface's height at points [n, 3] of the heart's frame: mean 0, SD 1. number: 0 or 1."""
-        part = slice(number * WAVES, (number + 1) * WAVES)
-        waves = np.asarray(heart_mm, np.float32) @ np.array(self.waves_per_mm[part], np.float32).T
-        return np.sin(waves + np.array(self.phases[part], np.float32)).sum(axis=1) * np.float32(math.sqrt(2 / WAVES))
 
 
 @dataclass(frozen=True)

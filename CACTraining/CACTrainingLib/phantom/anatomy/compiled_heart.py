@@ -122,7 +122,7 @@ def _turn_waves(
 
 @compiled
 def _height(sines: np.ndarray, first: int) -> np.float32:
-    """Return an irregular surface's height from the sines of all waves; see `Surroundings.relief`."""
+    """Return an irregular surface's relief from the sines of all waves: mean 0, standard deviation 1."""
     total = np.float32(0)
     for n in range(first, first + WAVES):
         total += sines[n]
