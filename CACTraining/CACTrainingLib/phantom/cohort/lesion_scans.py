@@ -96,7 +96,9 @@ def _doubling(scanner: Scanner, pose: ScanPose, g: np.random.Generator) -> tuple
     rotation = float(g.uniform(*DOUBLED_ROTATION_S))
     scanner = replace(scanner, half_scan=bool(g.random() < DOUBLED_HALF_SHARE), rotation_s=rotation)
     rate, scale = float(g.uniform(*DOUBLED_RATE_BPM)), float(g.uniform(*DOUBLED_SCALE))
-    return scanner, replace(pose, heart_rate_bpm=rate, motion_scale=scale, start_phase=float(g.random()))
+    return scanner, replace(
+        pose, heart_rate_bpm=rate, motion_scale=scale, start_phase=pose.start_phase + float(g.random())
+    )
 
 
 def _off_centre(scanner: Scanner, pose: ScanPose, g: np.random.Generator) -> tuple[Scanner, ScanPose]:
