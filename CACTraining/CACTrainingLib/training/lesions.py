@@ -92,7 +92,7 @@ class LesionTraining:
     loop: LoopSettings = LoopSettings(6_000, validate_every=400, decay_from=0.3)  # noqa: RUF009
     network: LesionNetConfig = field(default_factory=LesionNetConfig)
     patients: int = 300
-    validation_patients: int = 40
+    validation_patients: int = 54
     insertions: int = 6
     views: int = 8
     batch_size: int = 16

@@ -159,7 +159,7 @@ def test_half_of_a_batch_is_of_real_scans_and_annotated_ones_come_first():
 def test_impossible_settings_are_refused(tmp_path):
     options = RunOptions((), tmp_path)
     for settings in (LesionTraining(patients=0), LesionTraining(validation_patients=0), LesionTraining(batch_size=0)):
-        with pytest.raises(CTError, match="Give 1 to 900000 patients"):
+        with pytest.raises(CTError, match="Give 1 to 1800000 patients"):
             train(options, settings, Progress())
     with pytest.raises(CTError, match="--start"):
         train(options, LesionTraining(start_share=0.5), Progress())

@@ -35,6 +35,7 @@ class Patient:
     """Patient of a number. The same number and options give the same patient (with the same NumPy and SciPy).
 
     ostial_plaques: IDs of plaques that move with OSTIUM, not with their artery.
+    difficulty: Way in which the patient is difficult (`lesion_patients.Difficulty`); None for a usual one.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Patient:
     grain: PointCloud
     heart: HeartShape
     ostial_plaques: frozenset[int] = frozenset()
+    difficulty: str | None = None
 
     @property
     def mass_mg(self) -> float:

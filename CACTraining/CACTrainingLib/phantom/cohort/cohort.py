@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import numpy as np
 
@@ -32,7 +32,8 @@ from ..scanner.motion import PROTOCOLS, ScanPose, draw_pair
 from ..scanner.scanner import Scanner
 from ..scanner.simulation import CHEST_MM, DigitalScan, draw_field, scan_grid, scan_patient
 from .export import Labels, annotate, as_ct_scan, same_settings, write_scan
-from .lesion_patients import draw_lesion_patient
+from .lesion_patients import Difficulty, draw_lesion_patient
+from .lesion_scans import make_difficult
 
 if TYPE_CHECKING:
     from CACScoringLib.run import SamplePatient
@@ -55,6 +56,8 @@ class CohortSettings:
         contrast: True for a contrast agent in the blood.
         enriched: True to select patients by the shares of `patient.STRATA`, so that severe calcium is common.
         everywhere: True for plaques alike in all segments and much of all else that is dense (`lesion_patients`).
+        difficulties: Ways in which patients with plaques everywhere are difficult (`Difficulty`), by turns: patient n
+            has that at n modulo their number; none for usual ones.
         diverse: True for hearts of all sizes, forks as in people (`draw_patient`), and gated scans of which some have
             a round field; patients with plaques everywhere always have the former two.
         surroundings: True for what real chests have around the heart (`anatomy.surroundings`); of patients with plaques
@@ -70,6 +73,7 @@ class CohortSettings:
     contrast: bool = False
     enriched: bool = False
     everywhere: bool = False
+    difficulties: tuple[str, ...] = ()
     diverse: bool = False
     surroundings: bool = False
 
@@ -86,8 +90,18 @@ class CohortSettings:
             raise CTError(f"Each patient is scanned once or twice, not {self.scans} times.")
         if (self.enriched or self.everywhere) and self.prevalence is not None:
             raise CTError("Patients with chosen calcium take the prevalence as it comes: leave it out.")
+        if unknown := set(self.difficulties) - set(get_args(Difficulty)):
+            raise CTError(
+                f"There are no difficulties {', '.join(sorted(unknown))}; choose of {', '.join(get_args(Difficulty))}."
+            )
+        if self.difficulties and not self.everywhere:
+            raise CTError("Difficult patients have plaques everywhere: set everywhere, or leave difficulties out.")
         if self.enriched and self.everywhere:
             raise CTError("Patients are chosen by their calcium as in people: leave enriched or everywhere out.")
+
+    def difficulty(self, number: int) -> Difficulty | None:
+        """Return the difficulty of the patient of a number."""
+        return cast(Difficulty, self.difficulties[number % len(self.difficulties)]) if self.difficulties else None
 
     def numbers(self, patients: int) -> list[int]:
         """Return the numbers of the cohort's patients, rising. Raises CTError."""
@@ -104,7 +118,8 @@ def draw_setup(number: int, scan_number: int, settings: CohortSettings) -> tuple
     Half of the single scans of diverse patients are scan 2, in which patients breathe unless it is gated.
     """
     index = int(stream(number, 23).integers(2)) if settings.diverse and settings.scans == 1 else scan_number - 1
-    return draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[index]
+    scanner, pose = draw_pair(PROTOCOLS[settings.protocol], stream(number, 20))[index]
+    return make_difficult(scanner, pose, number, settings.difficulty(number))
 
 
 def make_scan(
@@ -113,7 +128,7 @@ def make_scan(
     """Simulate scan 1 or 2 of a patient and its labels, without writing them. patient: None to draw it."""
     if patient is None:
         if settings.everywhere:
-            patient = draw_lesion_patient(number)
+            patient = draw_lesion_patient(number, settings.difficulty(number))
         else:
             patient = draw_patient(number, None, settings.prevalence, settings.diverse, settings.surroundings)
         patient = add_contrast(patient) if settings.contrast else patient
@@ -282,7 +297,7 @@ def patient_of(truth: dict[str, Any]) -> Patient | None:
     # A given sex draws another body than the same sex drawn.
     variants = product((None, truth["sex"]), (False, True))
     drawings = (partial(draw_patient, number, sex, share, diverse=diverse) for sex, diverse in variants)
-    for draw in (*drawings, partial(draw_lesion_patient, number)):
+    for draw in (*drawings, partial(draw_lesion_patient, number, truth.get("difficulty"))):
         patient = draw()
         if patient.body.sex == truth["sex"] and _match(patient.plaques, lesions):
             return patient

@@ -224,6 +224,7 @@ def truth_of(patient: Patient, scan: DigitalScan, labels: Labels, scan_number: i
         "bmi_kg_m2": facts.bmi_kg_m2,
         "dominance": patient.tree.dominance,
         "heart_blend": patient.heart.weights,
+        "difficulty": patient.difficulty,
         "epicardial_fat": fat and asdict(fat),
         **truth_of_scan(scan, patient.plaques, patient.distractors, labels),
         "pose": asdict(scan.pose),

@@ -119,6 +119,10 @@ LARGE_SCALES = (1.08, 1.32)
 
 def draw_lesion_patient(number: int, difficulty: Difficulty | None = None) -> Patient:
     """Draw the patient of a number; the same number and difficulty give the same patient."""
+    return replace(_draw_difficult_patient(number, difficulty), difficulty=difficulty)
+
+
+def _draw_difficult_patient(number: int, difficulty: Difficulty | None) -> Patient:
     if difficulty == "large":
         return _draw_usual_patient(number, heart_scale=float(stream(number, 91).uniform(*LARGE_SCALES)))
     patient = _draw_usual_patient(number, ramus=True) if difficulty == "trifurcation" else _draw_usual_patient(number)

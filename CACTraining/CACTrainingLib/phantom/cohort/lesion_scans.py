@@ -36,7 +36,7 @@ DOUBLED_SCALE, DOUBLED_RATE_BPM, DOUBLED_ROTATION_S, DOUBLED_HALF_SHARE = (1.0, 
 """Ranges of the motion's factor, heart rate and rotation time of scans that double plaques, and share of slices from
 half a rotation, which draw arcs; a full rotation is two halves, each of which shows the plaque elsewhere."""
 
-LARGE_FIELD_MM, OFF_CENTRE_MM = (150.0, 260.0), 25.0
+LARGE_FIELD_MM, OFF_CENTRE_MM = (120.0, 200.0), 25.0
 """Range of the width of the fields that cut large hearts, and SD of their shift from the usual."""
 
 INSPIRATION_SD = 0.08
@@ -96,7 +96,9 @@ def _doubling(scanner: Scanner, pose: ScanPose, g: np.random.Generator) -> tuple
     rotation = float(g.uniform(*DOUBLED_ROTATION_S))
     scanner = replace(scanner, half_scan=bool(g.random() < DOUBLED_HALF_SHARE), rotation_s=rotation)
     rate, scale = float(g.uniform(*DOUBLED_RATE_BPM)), float(g.uniform(*DOUBLED_SCALE))
-    return scanner, replace(pose, heart_rate_bpm=rate, motion_scale=scale, start_phase=float(g.random()))
+    return scanner, replace(
+        pose, heart_rate_bpm=rate, motion_scale=scale, start_phase=pose.start_phase + float(g.random())
+    )
 
 
 def _off_centre(scanner: Scanner, pose: ScanPose, g: np.random.Generator) -> tuple[Scanner, ScanPose]:

@@ -63,8 +63,8 @@ COMPACT_PEAK_HU, COMPACT_MEAN = (655.0, 855.0), 1.0
 COMPACT_DEVICES = {"bypass clips": 0.55, "sternal wires": 0.45, "pacemaker lead": 0.3}
 """Probability of each kind of device beside compact plaque."""
 
-THIN_MM = {"fat_mm": (3.0, 6.0), "muscle_mm": (5.0, 9.0), "mediastinal_fat_mm": (0.5, 1.5)}
-"""Ranges of a very thin body's measures."""
+THIN_FAT_MM, THIN_MUSCLE_MM, THIN_MEDIASTINUM_MM = (3.0, 6.0), (5.0, 9.0), (0.5, 1.5)
+"""Ranges of a very thin body's fat below the skin, muscles, and fat of the mediastinum and around the pericardium."""
 
 FLAT, THIN_CARTILAGE, WALL_GAP_MM = (0.84, 0.95), (0.8, 1.0), (-1.0, 2.0)
 """Ranges of the factor on a thin chest's depth, of its cartilage's calcification, and of the heart's distance from the
@@ -221,17 +221,20 @@ def with_calcified_cartilage(patient: Patient, g: np.random.Generator) -> Patien
         body, more = surround(patient.number, body, patient.heart)
         distractors += more
     assert body.surroundings is not None
-    measures = {name: float(g.uniform(*limits)) for name, limits in THIN_MM.items()}
+    fat_mm, muscle_mm = float(g.uniform(*THIN_FAT_MM)), float(g.uniform(*THIN_MUSCLE_MM))
+    mediastinal_fat_mm = float(g.uniform(*THIN_MEDIASTINUM_MM))
     gap_mm = float(g.uniform(*WALL_GAP_MM))
     body = replace(
         body,
-        **measures,
+        fat_mm=fat_mm,
+        muscle_mm=muscle_mm,
+        mediastinal_fat_mm=mediastinal_fat_mm,
         cavity_half_depth_mm=body.cavity_half_depth_mm * float(g.uniform(*FLAT)),
         breast_mm=0.6 * body.breast_mm,
         surroundings=replace(
             body.surroundings,
             cartilage=float(g.uniform(*THIN_CARTILAGE)),
-            paracardial_fat_mm=float(g.uniform(0.5, 1.5)),
+            paracardial_fat_mm=float(g.uniform(*THIN_MEDIASTINUM_MM)),
         ),
     )
     x, y, z = body.heart_centre_mm

@@ -102,11 +102,25 @@ def test_a_dicom_series_reads_back_as_the_same_scan(scan_of_8, tmp_path):
         ({"enriched": True, "prevalence": 0.5}, "leave it out"),
         ({"everywhere": True, "prevalence": 0.5}, "leave it out"),
         ({"everywhere": True, "enriched": True}, "as in people"),
+        ({"difficulties": ("noise",)}, "set everywhere"),
+        ({"everywhere": True, "difficulties": ("noise", "dextrocardia")}, "dextrocardia"),
     ],
 )
 def test_settings_that_make_no_sense_say_so(settings, message):
     with pytest.raises(CTError, match=message):
         CohortSettings(**settings)
+
+
+def test_difficulties_take_turns_and_change_the_scans_of_any_protocol():
+    settings = CohortSettings(protocol="cardiac", everywhere=True, difficulties=("thick", "doubled"))
+    assert [settings.difficulty(number) for number in (4, 5, 6)] == ["thick", "doubled", "thick"]
+    assert CohortSettings(everywhere=True).difficulty(4) is None
+    (thick, _), (second, _) = (draw_setup(4, scan, settings) for scan in (1, 2))
+    assert thick.slice_thickness_mm == second.slice_thickness_mm > 4.9
+    assert thick.gate_phase is not None
+    (scanner, pose), (_, later) = (draw_setup(5, scan, settings) for scan in (1, 2))
+    assert scanner.gate_phase is None
+    assert pose.start_phase != later.start_phase
 
 
 @pytest.mark.parametrize(("scans", "breathing"), [(1, {True, False}), (2, {False})])

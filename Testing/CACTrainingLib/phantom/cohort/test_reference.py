@@ -37,7 +37,12 @@ def test_score_is_the_same_each_time_and_grows_with_density(patient):
 @pytest.mark.long
 @pytest.mark.parametrize(
     "drawn",
-    [{"prevalence": 1.0}, {"prevalence": 1.0, "diverse": True}, {"everywhere": True, "protocol": "chest-varied"}],
+    [
+        {"prevalence": 1.0},
+        {"prevalence": 1.0, "diverse": True},
+        {"everywhere": True, "protocol": "chest-varied"},
+        {"everywhere": True, "difficulties": ("pieces",)},
+    ],
 )
 def test_patient_follows_from_the_truth_of_a_scan(drawn):
     settings = cohort.CohortSettings(z_range_mm=(-20.0, 20.0), **drawn)
