@@ -6,7 +6,7 @@ import pytest
 from handmade_networks import COMPACT
 
 from CACScoringLib.core.errors import ModelError
-from CACScoringLib.models.cards import Training, describe
+from CACScoringLib.models.cards import Training, describe, find_model
 from CACScoringLib.models.operating_points import (
     OPERATING_POINTS,
     PUBLISHED,
@@ -52,3 +52,10 @@ def test_an_older_card_is_refused():
     older = replace(card(POINTS), validation={"threshold": 0.9, "sensitivity": 0.5})
     with pytest.raises(ModelError):
         operating_point(older, PUBLISHED)
+
+
+def test_the_bundled_classifier_states_both():
+    bundled = find_model("slices").card
+    published, scoring = operating_point(bundled, PUBLISHED), operating_point(bundled, SCORING)
+    assert scoring.threshold < published.threshold
+    assert scoring.sensitivity > published.sensitivity
