@@ -26,7 +26,7 @@ from CACScoringLib.networks.van_velzen import Generator
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
-from .decomposition_metrics import collapse, map_metrics, sample_slices
+from .decomposition_metrics import collapse, deciding_metric, map_metrics, sample_slices
 from .discriminator_gate import DiscriminatorCheck, unmet
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
@@ -130,7 +130,6 @@ class CycleTask(Task[CycleTraining]):
     """
 
     exported = "remove"
-    better = "auc"
 
     def __init__(
         self,
@@ -168,6 +167,7 @@ class CycleTask(Task[CycleTraining]):
         self.sampler = BalancedSampler(training, settings.sampling, labels_only=not settings.truth_weight)
         known_maps = settings.sampling.real_share is None
         self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed, known_maps)
+        self.better = deciding_metric(validation, self.sample)
         self.pictures = slices_to_picture(validation, self.sample)
         self.pools: dict[str, list[torch.Tensor]] = {name: [] for name in DISCRIMINATORS}
         crop = settings.augmentation.crop
