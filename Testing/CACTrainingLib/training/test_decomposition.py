@@ -20,9 +20,10 @@ from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, 
 from CACTrainingLib.data.slice_batches import SliceDraw, draw_slices, vary_slices
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.training import decomposition as train_decomposition
-from CACTrainingLib.training.cyclegan import DISCRIMINATORS, CycleTask, CycleTraining
+from CACTrainingLib.training.cyclegan import CycleTask, CycleTraining
 from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
 from CACTrainingLib.training.decomposition_metrics import collapse, deciding_metric, map_metrics, sample_slices
+from CACTrainingLib.training.discriminators import DISCRIMINATORS
 from CACTrainingLib.training.loop import train
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
@@ -191,7 +192,7 @@ class TestCycleGan:
         for name, module in first_task.modules.items():
             for key, tensor in module.state_dict().items():
                 assert torch.equal(tensor, task.modules[name].state_dict()[key]), (name, key)
-        assert len(task.pools["with_calcium"]) == 3
+        assert len(task.pools.images["with_calcium"]) == 3
 
 
 @pytest.mark.long
