@@ -32,6 +32,8 @@ def disturbed(
 ) -> torch.Tensor:
     """Return images of which a share has a haze over the heart, a shift of all pixels or another brightness.
 
+    Pixels clipped to 0 stay so, because they would betray any change without a look at the tissue.
+
     Args:
         images: [n, 1, j, i], 0 to 1 for MAP_HU.
         heart: True near the heart, bool [n, 1, j, i].
@@ -46,7 +48,7 @@ def disturbed(
     is_disturbed, kind, amount = draw() < share, (3 * draw()).floor(), sign * draw()
     hu = amount * DISTURBANCE_HU / MAP_HU
     change = torch.where(kind == 0, hu * heart, torch.where(kind == 1, hu, amount * DISTURBANCE_GAIN * images))
-    return torch.where(is_disturbed, (images + change).clamp(0, 1), images)
+    return torch.where(is_disturbed & (images > 0), (images + change).clamp(0, 1), images)
 
 
 class ImagePools:

@@ -27,10 +27,12 @@ SETTINGS = replace(
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_disturbances_go_one_way(sign):
     images = torch.full((300, 1, 8, 8), 0.2)
+    images[..., 3, 3] = 0  # clipped
     heart = torch.zeros(images.shape, dtype=torch.bool)
     heart[..., 2:6, 2:6] = True
     change = disturbed(images, heart, 0.6, sign, torch.Generator().manual_seed(0)) - images
     assert (sign * change >= 0).all()
+    assert not change[..., 3, 3].any()
     assert sign * change.sum((1, 2, 3)).sum() > 0
     assert change.abs().max() <= DISTURBANCE_HU / MAP_HU + 1e-6
     is_disturbed = (change != 0).any(3).any(2).any(1)
