@@ -53,17 +53,36 @@ def write_as_published(
     Args:
         table: File to write, CSV.
         model: The trained generator.
-        data: Slices of validation patients. The true calcium of a scan without a map is unknown: it counts for
-            detection alone.
+        data: Slices of validation patients.
         device: Device of the networks.
         training: Preset, settings and seed of the training, for the model's rows.
 
     Raises:
         ModelError: A bundled model is missing, or the classifier states no published operating point.
     """
+    comparator = load_model(find_model("decomposition", COMPARATOR).path, device)
+    rows = rows_as_published({"model": model, COMPARATOR: comparator}, data, device)
+    facts = {**training, "commit": commit()}
+    rows = [{**row, **(facts if row["method"] == "model" else {})} for row in rows]
+    write_table(table, COLUMNS, ({name: row.get(name, "") for name in COLUMNS} for row in rows))
+    return {name: float(value) for name, value in rows[0].items() if isinstance(value, int | float | np.number)}
+
+
+def rows_as_published(
+    generators: Mapping[str, LoadedModel], data: SliceDataset, device: str
+) -> list[dict[str, object]]:
+    """Return the measures of each map at each floor, and of a reader at 130 HU, by name of COLUMNS.
+
+    Args:
+        generators: Generators by name.
+        data: Slices. The true calcium of a scan without a map is unknown: it counts for detection alone.
+        device: Device of the classifier.
+
+    Raises:
+        ModelError: The classifier is missing, or states no published operating point.
+    """
     classifier = load_model(find_model("slices").path, device)
     limit = operating_point(classifier.card, PUBLISHED).threshold
-    generators = {"model": model, COMPARATOR: load_model(find_model("decomposition", COMPARATOR).path, device)}
     methods = [(name, floor) for name in generators for floor in FLOORS_HU] + [(READER, CLINICAL_HU)]
     # Sums in HU by slice and method: of the map, and of the map near true calcium.
     sums, hits = np.zeros((2, len(data), len(methods)))
@@ -86,7 +105,6 @@ def write_as_published(
         hu = data.network_input(slices, 0, False)[:, 0] * MAP_HU + LOW_HU
         is_read = (hu >= CLINICAL_HU) & region & data.visible[slices, None, None]
         sums[slices, number] = hits[slices, number] = np.where(is_read, hu, 0).sum((1, 2), dtype=np.float64)
-    facts = {**training, "commit": commit()}
     used_classifier = {"slice_limit": limit, "classifier": classifier.card.sha256}
     rows = []
     for number, (name, floor) in enumerate(methods):
@@ -95,9 +113,8 @@ def write_as_published(
             measures |= dict.fromkeys(("captured", "precision", "precision_visible", "slice_correlation"), "")
         else:
             measures |= used_classifier
-        rows.append({"method": name, "floor_hu": floor, **measures, **(facts if name == "model" else {})})
-    write_table(table, COLUMNS, ({name: row.get(name, "") for name in COLUMNS} for row in rows))
-    return {name: float(value) for name, value in rows[0].items() if isinstance(value, int | float | np.number)}
+        rows.append({"method": name, "floor_hu": floor, **measures})
+    return rows
 
 
 def pair_difference(sums: np.ndarray, patients: Sequence[str]) -> float | str:
