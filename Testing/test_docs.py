@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from CACScoringLib.models.cards import find_model
+from CACScoringLib.models.operating_points import PUBLISHED, operating_point
 from CACScoringLib.networks.configs import UNLIKELY
 from CACScoringLib.whole_scan.vessels import CERTAINTY, FACTOR
 from CACTrainingLib.cli import main as command_line
+from CACTrainingLib.training.published_evaluation import READER
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -136,3 +139,15 @@ def test_rows_of_results_state_how_they_were_made(table):
         assert all(stated) or not any(stated), row
         unknown = [cell for cell in row.values() if "not recorded" in cell]
         assert not unknown, f"{unknown} in {row}: measure it again or leave it out."
+
+
+def test_maps_evaluated_as_published_cite_the_limit_in_use():
+    """Rows state the published limit of the classifier that comes with CAC; with another one they are measured anew."""
+    card = find_model("slices").card
+    limit = operating_point(card, PUBLISHED).threshold
+    with (ROOT / "docs" / "results" / "cyclegan-published.csv").open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if not row["map and floor"].startswith(READER)]
+    assert rows
+    for row in rows:
+        used = row["classifier"], float(row["slice limit"])
+        assert used == (card.sha256, limit), f"Run Testing/Benchmarks/as_published.py: {row['map and floor']} is stale."

@@ -22,6 +22,7 @@ from .core.errors import CTError
 from .core.labels import TERRITORIES
 from .core.progress import Progress
 from .models.choice import Networks
+from .models.operating_points import published_limit
 from .quality.acquisition import ImageQuality, examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
@@ -340,8 +341,8 @@ def _facts_of_map(
     on_scan = enumerate(on_scan_slices(is_decomposed, decomposed.slices.slices, scan.image))
     return {
         "slice_probabilities": tuple(None if math.isnan(p) else round(float(p), 6) for p in decomposed.slices.on_scan),
-        # As its training chose it for the classifier alone; the method may decompose more slices.
-        "slices_positive_from": networks.slices.card.validation.get("threshold"),
+        # The limit of a classifier that decides alone; scoring may decompose more slices.
+        "slices_positive_from": published_limit(networks.slices.card),
         "slices_decomposed": tuple(bool(value > 0) and by_reader.get(k, True) for k, value in on_scan),
         "decomposition_settings": content_of(settings),
         # Only an automatic clinical score has verdicts.

@@ -11,6 +11,7 @@ from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.choice import Networks
+from CACScoringLib.models.operating_points import OPERATING_POINTS, PUBLISHED
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.run import RunSettings, write_result
@@ -31,7 +32,8 @@ POSITIVE_FROM = 0.6
 def known_networks():
     """Networks whose map is everything above blood and its noise, in every slice; the heart is found from the lungs."""
     slices = loaded(AllSlices(), SliceClassifierConfig())
-    slices = replace(slices, card=replace(slices.card, validation={"threshold": POSITIVE_FROM}))
+    point = {"threshold": POSITIVE_FROM, "sensitivity": 1.0, "false_positive_rate": 1.0}
+    slices = replace(slices, card=replace(slices.card, validation={OPERATING_POINTS: {PUBLISHED: point}}))
     return Networks(slices, loaded(AboveBlood(), GeneratorConfig()))
 
 

@@ -13,7 +13,7 @@ A page asks for a part by a comment, and the part stands between it and `<!-- en
 A figure in a sentence stands between such comments in one line, which must not begin with one (Markdown would take the
 line for HTML):
 
-    It finds <!-- figure models/slices-compact: validation / sensitivity -->.53<!-- end --> of them.
+    Its area is <!-- figure models/slices-compact: validation / auc -->.867<!-- end -->.
 
 Parts are `table` (`result_tables`), `calibration`, `people`, `commands`, `dictionary`, `warnings`, `schema` and
 `python`. Run as a script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it

@@ -13,7 +13,7 @@ A page, or a cell of a stored table between braces, asks for a figure by file, r
 keys of its card. The column `n` of a table without one is what its row's name has in brackets.
 
     figure results/pairs.csv: ICC of two scans, score | map
-    figure models/slices-compact: validation / sensitivity
+    figure models/slices-compact: validation / auc
 """
 
 from __future__ import annotations

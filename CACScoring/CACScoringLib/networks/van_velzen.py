@@ -98,9 +98,10 @@ class Generator(nn.Module):
 class PatchDiscriminator(nn.Module):
     """Network that tells real images from synthetic ones: the 70×70 PatchGAN of Isola et al. 2017, cited by the paper.
 
-    Input [B, 1, j, i]. Output [B], the logit that the image is real. As the paper says, the patches' responses are
-    averaged; they are averaged before the sigmoid. Padding is with zeros and the first layer is not normalised, as in
-    Isola. With stem_stride 1 a full-resolution 5×5 layer comes first and is normalised.
+    Input [B, 1, j, i]. Output [B], the logit that the image is real; with `by_patch` [B, patches], that of each patch.
+    As the paper says, the patches' responses are averaged; they are averaged before the sigmoid. Padding is with zeros
+    and the first layer is not normalised, as in Isola. With stem_stride 1 a full-resolution 5×5 layer comes first and
+    is normalised.
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
@@ -117,8 +118,10 @@ class PatchDiscriminator(nn.Module):
             channels = 8 * w
         self.patches = nn.Sequential(*stem, *body, nn.Conv2d(channels, 1, 4, 1, 1))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, by_patch: bool = False) -> torch.Tensor:
         z = self.patches(x).flatten(1).float()
+        if by_patch:
+            return z
         extreme = {"average": 0.0, "average+max": z.amax(1), "average+min": z.amin(1)}[self.pooling]
         return z.mean(1) + extreme
 

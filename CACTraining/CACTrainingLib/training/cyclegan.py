@@ -21,19 +21,18 @@ from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.text import OUTPUT, RESUME
 from CACScoringLib.models.preprocessing import MAP_HU, SLICE_SIZE
 from CACScoringLib.networks.configs import DiscriminatorConfig, GeneratorConfig, build
-from CACScoringLib.networks.van_velzen import Generator
 
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
-from .decomposition_metrics import collapse, map_metrics, sample_slices
-from .discriminator_gate import DiscriminatorCheck, unmet
+from .decomposition_metrics import collapse, deciding_metric, map_metrics, sample_slices
+from .discriminator_gate import LOOKS, DiscriminatorCheck, gate_slices, unmet
+from .discriminators import DISCRIMINATORS, ImagePools, disturbed, realness_loss
+from .generators import LeakySigmoid, new_generator
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
 from .task import Task, channels_last
 from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, lesion_loss, map_loss, paint_spots
-
-DISCRIMINATORS = ("with_calcium", "without_calcium")
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,18 @@ class CycleTraining:
         dither_hu: Noise on the input of the discriminators. Clipped fat is exactly 0, so that any map there would
             betray a synthetic image.
         pool: Number of earlier synthetic images to show the discriminators again.
+        patch_loss: True for a discriminator's loss of every patch (Isola et al. 2017), False for one of each image's
+            logit.
+        anchored: True if real slices of the other kind stay among the images that discriminators tell from real ones,
+            beside the synthetic ones, once the generators learn.
+        disturbed_share: Share of these real slices, also in the warm-up, with a haze over the heart, a shift or another
+            brightness (`discriminators.disturbed`).
         discriminator_eval: True if the discriminators' batch normalisation uses running averages once the generators
             learn, because batches of real and of synthetic images have other statistics.
         warmup_steps: Steps in which the discriminators alone learn, from slice labels.
         needs_discriminators: True if the generators begin only when the discriminators see calcium in held-out slices
-            (`discriminator_gate`); the warm-up then ends at the first validation that shows it, and the training fails
-            after `warmup_steps` without.
+            (`discriminator_gate`), by the mean of the last validations; the training fails after `warmup_steps`
+            without.
         first_bias: Bias of the generators' last layer at the start.
         least_slope: Smallest slope of the generators' sigmoid in training, so that a map of 0 can come back; 0 as
             published.
@@ -90,6 +95,9 @@ class CycleTraining:
     negative_weight: float = 0.0
     dither_hu: float = 0.0
     pool: int = 50
+    patch_loss: bool = False
+    anchored: bool = False
+    disturbed_share: float = 0.0
     discriminator_eval: bool = False
     warmup_steps: int = 0
     needs_discriminators: bool = False
@@ -103,26 +111,6 @@ class CycleTraining:
     method: str = "cyclegan"
 
 
-class LeakySigmoid(torch.autograd.Function):
-    """Sigmoid whose slope in the backward pass is at least `least`; below FLOOR nothing pushes it further down."""
-
-    FLOOR = 3e-4
-
-    @staticmethod
-    def forward(context: Any, z: torch.Tensor, least: float) -> torch.Tensor:
-        p = torch.sigmoid(z)
-        context.save_for_backward(p)
-        context.least = least
-        return p
-
-    @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
-        (p,) = context.saved_tensors
-        slope = (p * (1 - p)).clamp(min=context.least)
-        down = (p < LeakySigmoid.FLOOR) & (gradient > 0)
-        return gradient * torch.where(down, torch.zeros_like(slope), slope), None
-
-
 class CycleTask(Task[CycleTraining]):
     """Training of the generators and discriminators.
 
@@ -132,7 +120,6 @@ class CycleTask(Task[CycleTraining]):
     """
 
     exported = "remove"
-    better = "auc"
 
     def __init__(
         self,
@@ -170,14 +157,16 @@ class CycleTask(Task[CycleTraining]):
         self.sampler = BalancedSampler(training, settings.sampling, labels_only=not settings.truth_weight)
         known_maps = settings.sampling.real_share is None
         self.sample = sample_slices(validation, settings.validation_slices, settings.loop.seed, known_maps)
+        self.better = deciding_metric(validation, self.sample)
         self.pictures = slices_to_picture(validation, self.sample)
-        self.pools: dict[str, list[torch.Tensor]] = {name: [] for name in DISCRIMINATORS}
+        self.pools = ImagePools(settings.pool)
         crop = settings.augmentation.crop
         self.check: DiscriminatorCheck | None = None
         if settings.needs_discriminators and settings.adversarial_weight:
-            self.check = DiscriminatorCheck(validation, self.sample, crop, settings.dither_hu, device)
+            slices = gate_slices(validation, settings.loop.seed, known_maps)
+            self.check = DiscriminatorCheck(validation, slices, crop, settings.dither_hu, device)
         self.waits = self.check is not None
-        self.unmet: list[str] = []
+        self.looks: list[dict[str, float]] = []
         area = (crop / SLICE_SIZE) ** 2 if settings.identity_by_area else 1.0
         self.weights = {
             "adversarial": settings.adversarial_weight,
@@ -204,7 +193,7 @@ class CycleTask(Task[CycleTraining]):
         x, maps = vary_slices(self.store, batch, self.settings.augmentation.crop)
         is_near_heart = near_heart(maps[:, 1:])
         region = is_near_heart if self.settings.near_heart else torch.ones_like(is_near_heart)
-        augmented = {"x": x, "visible": batch["visible"], "near_heart": region}
+        augmented = {"x": x, "visible": batch["visible"], "near_heart": region, "heart": is_near_heart}
         if self.settings.spot_weight:
             n = len(x) - len(batch["spot_place"])  # slices with calcium come first
             augmented["spots"] = paint_spots(is_near_heart[n:], batch)
@@ -217,12 +206,9 @@ class CycleTask(Task[CycleTraining]):
         seed = np.random.SeedSequence([self.settings.loop.seed, fabric.global_rank, number]).generate_state(1)[0]
         noise = torch.Generator(fabric.device).manual_seed(int(seed))
         adversarial = bool(self.settings.adversarial_weight)
-        calcium, healthy = (batch["x"][kind] for kind in (batch["visible"], ~batch["visible"]))
         if self.waits or (adversarial and self.check is None and number < self.settings.warmup_steps):
             self.began = number + 1
-            pairs = {"with_calcium": (calcium, healthy), "without_calcium": (healthy, calcium)}
-            images = {name: (real[:, :1], fake[:, :1]) for name, (real, fake) in pairs.items()}
-            return {"warmup": self._teach_discriminators(images, fabric, noise, self.waits)}
+            return {"warmup": self._teach_discriminators(self._real_images(batch, noise), fabric, noise, self.waits)}
         if adversarial and self.settings.discriminator_eval:
             for name in DISCRIMINATORS:
                 self.modules[name].eval()
@@ -230,9 +216,23 @@ class CycleTask(Task[CycleTraining]):
         if not adversarial:
             return values
         choice = np.random.default_rng([self.settings.loop.seed, 9, number])
-        real = {"with_calcium": calcium, "without_calcium": healthy}
-        images = {name: (real[name][:, :1], self._pooled(name, synthetic[name], choice)) for name in DISCRIMINATORS}
+        images = {}
+        for name, (real, *others) in self._real_images(batch, noise).items():
+            pooled = self.pools.exchange(name, synthetic[name], choice)
+            images[name] = (real, pooled, *(others if self.settings.anchored else ()))
         return {**values, "discriminators": self._teach_discriminators(images, fabric, noise)}
+
+    def _real_images(
+        self, batch: dict[str, torch.Tensor], noise: torch.Generator
+    ) -> dict[str, tuple[torch.Tensor, ...]]:
+        """Return by discriminator the real slices of its kind, and those of the other kind, a share disturbed."""
+        images, share = batch["x"][:, :1], self.settings.disturbed_share
+        real = {"with_calcium": batch["visible"], "without_calcium": ~batch["visible"]}
+        others = {name: images[~kind] for name, kind in real.items()}
+        if share:
+            for name, sign in zip(DISCRIMINATORS, (1.0, -1.0), strict=True):
+                others[name] = disturbed(others[name], batch["heart"][~real[name]], share, sign, noise)
+        return {name: (images[kind], others[name]) for name, kind in real.items()}
 
     def _map_logits(self, name: str, x: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
         z = self.modules[name](x, logits=True).float()
@@ -242,10 +242,16 @@ class CycleTask(Task[CycleTraining]):
         least = self.settings.least_slope
         return LeakySigmoid.apply(z, least) if least else torch.sigmoid(z)  # type: ignore[no-untyped-call]
 
+    def _realness(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """Return the logit of each image that the generators learn from, [n]."""
+        by_patch = self.settings.patch_loss
+        logit = self.modules[name](x, by_patch=by_patch)
+        return logit.mean(1) if by_patch else logit
+
     def _realness_logit(self, name: str, x: torch.Tensor, noise: torch.Generator) -> torch.Tensor:
         if self.settings.dither_hu:
             x = x + self.settings.dither_hu / MAP_HU * torch.randn(x.shape, generator=noise, device=x.device)
-        return self.modules[name](x).float()
+        return self.modules[name](x, by_patch=self.settings.patch_loss).float()
 
     def _teach_generators(
         self, batch: dict[str, torch.Tensor], fabric: Fabric, noise: torch.Generator
@@ -301,7 +307,7 @@ class CycleTask(Task[CycleTraining]):
         losses["sparsity"] = losses["sparsity"] + added_maps[n:].mean()
         synthetic = {"without_calcium": without_calcium, "with_calcium": with_calcium}
         logits = [self._realness_logit(name, image, noise) for name, image in synthetic.items()]
-        losses["adversarial"] = torch.stack([*map(_realness_loss, logits)]).sum()
+        losses["adversarial"] = torch.stack([*map(realness_loss, logits)]).sum()
         back = self._map_logits("add", torch.cat([without_calcium, calcium[:, 1:]], 1), near_heart[:n])
         forth = self._map_logits("remove", torch.cat([with_calcium, healthy[:, 1:]], 1), near_heart[n:])
         calcium_again, healthy_again = without_calcium + self._as_map(back), with_calcium - self._as_map(forth)
@@ -312,40 +318,32 @@ class CycleTask(Task[CycleTraining]):
 
     def _teach_discriminators(
         self,
-        images: dict[str, tuple[torch.Tensor, torch.Tensor]],
+        images: dict[str, tuple[torch.Tensor, ...]],
         fabric: Fabric,
         noise: torch.Generator,
         mixed: bool = False,
     ) -> torch.Tensor:
-        """Teach the discriminators real images and others; return the loss.
+        """Teach the discriminators; return the loss.
 
-        mixed: True for both in one batch, so that batch normalisation tells nothing of a batch's kind, and its running
-        averages hold for either; synthetic images have separate ones, because normalisation would betray a mixture.
+        Args:
+            images: By discriminator, real images of its kind, and one or more batches to tell from them.
+            fabric: Fabric of the training.
+            noise: Source of the dither.
+            mixed: True for all in one batch, so that batch normalisation tells nothing of a batch's kind, and its
+                running averages hold for each; synthetic images have separate ones, because normalisation would betray
+                a mixture.
         """
         loss = torch.zeros((), device=fabric.device)
-        for name, (real, fake) in images.items():
+        for name, parts in images.items():
             if mixed:
-                logit = self._realness_logit(name, torch.cat([real, fake]), noise)
-                real_logit, fake_logit = logit[: len(real)], logit[len(real) :]
+                logits = self._realness_logit(name, torch.cat(parts), noise).split([len(part) for part in parts])
             else:
-                real_logit, fake_logit = (self._realness_logit(name, image, noise) for image in (real, fake))
-            loss = loss + (_realness_loss(real_logit) + _realness_loss(-fake_logit)) / 2
+                logits = tuple(self._realness_logit(name, part, noise) for part in parts)
+            real_logit, *other_logits = logits
+            false_loss = torch.stack([realness_loss(-logit) for logit in other_logits]).mean()
+            loss = loss + (realness_loss(real_logit) + false_loss) / 2
         self.descend("discriminators", loss, fabric)
         return loss.detach()
-
-    def _pooled(self, name: str, images: torch.Tensor, choice: np.random.Generator) -> torch.Tensor:
-        """Exchange half of the images for earlier ones, once the pool is full (Shrivastava et al. 2017)."""
-        if not self.settings.pool:
-            return images
-        pool, mixture = self.pools[name], []
-        for image in images:
-            if len(pool) < self.settings.pool:
-                pool.append(image)
-            elif choice.random() < 0.5:
-                place = int(choice.integers(len(pool)))
-                image, pool[place] = pool[place], image
-            mixture.append(image)
-        return torch.stack(mixture).contiguous(memory_format=torch.channels_last)
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         metrics = {} if self.waits else map_metrics(network, self.config, self.validation, self.sample)
@@ -353,13 +351,14 @@ class CycleTask(Task[CycleTraining]):
             for name in DISCRIMINATORS:
                 self.modules[name].eval()
             with torch.no_grad():
-                metrics |= self.check.metrics(lambda name, images: self.modules[name](images))
+                metrics |= self.check.metrics(self._realness)
         return metrics
 
     def validated(self, metrics: dict[str, float]) -> None:
         if self.waits:
-            self.unmet = unmet(metrics)
-            self.waits = bool(self.unmet)
+            self.looks.append({name: value for name, value in metrics.items() if name.endswith(DISCRIMINATORS)})
+            self.looks = self.looks[-LOOKS:]
+            self.waits = bool(unmet(self.looks))
 
     def obstacle(self, step: int, is_over: bool) -> DataError | None:
         settings = self.settings
@@ -377,37 +376,24 @@ class CycleTask(Task[CycleTraining]):
         patients = len({scan.patient for scan in training.scans if (scan.visible & scan.labelled).any()})
         return DataError(
             f"After {step} steps the discriminators do not see calcium in slices of "
-            f"{len({scan.patient for scan in validation.scans})} held-out patients: {'; '.join(self.unmet)}. The "
-            "generators have not begun, because they would learn nothing from them. Give more patients with calcium "
-            f"({patients} to train on had some), and start anew; or: {advice}"
+            f"{len({scan.patient for scan in validation.scans})} held-out patients: {'; '.join(unmet(self.looks))}. "
+            "The generators have not begun, because they would learn nothing from them. Give more patients with "
+            f"calcium ({patients} to train on had some), and start anew; or: {advice}"
         )
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        return collapse(metrics) if "mass_visible" in metrics else []
+        few = self.check.warnings() if self.check else []
+        return few + (collapse(metrics) if "mass_visible" in metrics else [])
 
     def has_collapsed(self, metrics: dict[str, float]) -> bool:
-        return bool(self.warnings(metrics, 0))
+        return "mass_visible" in metrics and bool(collapse(metrics))
 
     def picture(self, network: nn.Module) -> np.ndarray | None:
         return None if self.waits else decomposition_picture(network, self.config, self.validation, self.pictures)
 
     def state(self) -> dict[str, object]:
-        return {"pools": self.pools, "waits": self.waits, "unmet": self.unmet, "began": self.began}
+        return {"pools": self.pools.images, "waits": self.waits, "looks": self.looks, "began": self.began}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.pools, self.waits, self.unmet = state["pools"], state["waits"], state["unmet"]
+        self.pools.images, self.waits, self.looks = state["pools"], state["waits"], state["looks"]
         self.began = state["began"]
-
-
-def new_generator(config: GeneratorConfig, first_bias: float) -> nn.Module:
-    """Build an untrained generator whose map begins near sigmoid(first_bias); 0 keeps PyTorch's initialisation."""
-    network = Generator(config)
-    if first_bias:
-        nn.init.constant_(network.last.get_parameter("bias"), first_bias)
-        nn.init.normal_(network.last.weight, 0, 0.01)
-    return network
-
-
-def _realness_loss(logit: torch.Tensor) -> torch.Tensor:
-    """Return −log of the probability that images are real; unlike log(1 − D), its gradient does not vanish."""
-    return functional.softplus(-logit).mean()

@@ -32,8 +32,9 @@ from CACScoringLib.networks.configs import GeneratorConfig
 from ..data.augmentation import SliceAugmentation
 from ..data.datasets import SliceDataset
 from ..data.slice_batches import BalancedSampler, Sampling, SliceStore, draw_slices, near_heart, vary_slices
-from .cyclegan import CycleTask, CycleTraining, new_generator
+from .cyclegan import CycleTask, CycleTraining
 from .decomposition_metrics import collapse, map_metrics, sample_slices
+from .generators import new_generator
 from .published_evaluation import write_as_published
 from .runs import start_from, training_run
 from .sample_pictures import decomposition_picture, slices_to_picture

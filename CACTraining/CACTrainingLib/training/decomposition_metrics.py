@@ -84,12 +84,14 @@ def map_metrics(
     """Return metrics of the predicted maps, by name. rule: True to apply the −10 HU rule.
 
     - `auc`: How well a slice's pseudo-mass discriminates visible calcium.
+    - `detection`: Proportion of slices with any pseudo-mass, those with visible calcium less the others.
     - `mass_…`, `slices_above_zero_…`: Pseudo-mass per slice in HU·mm³, and proportion of slices with any, by group.
     - `covered_clean`: Share of the heart covered by the map on clean slices.
 
     With true maps also, on the slices that have one unless stated:
     - `captured`: Map near true calcium, over the true map.
     - `precision`: Map near true calcium, over the whole map.
+    - `precision_visible`: The same in slices with visible calcium, which alone the published method decomposes.
     - `overlap`: Twice the pixelwise minimum of map and true map, over their sum; 1 is perfect.
     - `correlation`, `slope`: Pseudo-mass of visible slices against the true one.
     """
@@ -106,6 +108,7 @@ def map_metrics(
     if len(negative):
         wins = stats.mannwhitneyu(masses[0], negative).statistic
         metrics["auc"] = float(wins / (len(masses[0]) * len(negative)))
+        metrics["detection"] = float((masses[0] > 0).mean() - (negative > 0).mean())
     if len(clean):
         metrics["covered_clean"] = float((clean > 0).sum() / max(1, data.heart(sample.clean).sum()))
     has_map = data.has_map[sample.visible]
@@ -128,18 +131,30 @@ def near_calcium(true: np.ndarray) -> np.ndarray:
 def _against_truth(maps: np.ndarray, true: np.ndarray, elsewhere: float) -> dict[str, float]:
     region = near_calcium(true)
     captured_mass = float(maps[region].sum(dtype=np.float64))
-    total, true_mass = float(maps.sum(dtype=np.float64)) + elsewhere, float(true.sum(dtype=np.float64))
+    visible_mass, true_mass = float(maps.sum(dtype=np.float64)), float(true.sum(dtype=np.float64))
+    total = visible_mass + elsewhere
     overlap = float(np.minimum(maps, true).sum(dtype=np.float64))
     slice_masses, true_slice_masses = maps.sum((1, 2)), true.sum((1, 2))
     has_spread = slice_masses.std() > 0 and true_slice_masses.std() > 0
     return {
         "captured": captured_mass / true_mass,
         "precision": captured_mass / total if total else 0.0,
+        "precision_visible": captured_mass / visible_mass if visible_mass else 0.0,
         "overlap": 2 * overlap / (total + true_mass),
         "correlation": float(np.corrcoef(slice_masses, true_slice_masses)[0, 1]) if has_spread else 0.0,
         "slope": float(np.polyfit(true_slice_masses, slice_masses, 1)[0]) if has_spread else 0.0,
         "mass_true": true_mass * PIXEL_VOLUME_MM3 / len(true),
     }
+
+
+def deciding_metric(data: SliceDataset, sample: SliceSample) -> str:
+    """Return the metric that chooses a map learned from slice labels.
+
+    The published results depend on how the map follows the calcium from slice to slice, whatever its scale
+    (`correlation`), and on which slices it finds (`detection`, at FLOOR_HU). The former needs the true map of all
+    slices with visible calcium. The area (`auc`) would choose a haze of which slices with calcium hold more.
+    """
+    return "correlation" if data.has_map[sample.visible].all() else "detection"
 
 
 def collapse(metrics: dict[str, float]) -> list[ScanWarning]:

@@ -1,13 +1,15 @@
 """Evaluate a calcium map as van Velzen et al. do: in the heart, in slices that the classifier calls positive.
 
-The map's voxels count unless they leave less than −10 HU in the healthy image. What the paper lacks is the floor, below
-which a map is set to 0, because a sigmoid never reaches it; several are compared.
+The classifier's limit is that of its published operating point. The map's voxels count unless they leave less than
+−10 HU in the healthy image. What the paper lacks is the floor, below which a map is set to 0, because a sigmoid never
+reaches it; several are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -15,6 +17,7 @@ from scipy import stats
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
+from CACScoringLib.models.operating_points import PUBLISHED, operating_point
 from CACScoringLib.models.preprocessing import LOW_HU, MAP_HU
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig
 
@@ -32,9 +35,12 @@ READER = "reader at 130 HU"
 """The clinical rule near true calcium (`near_calcium`), in slices where it is visible."""
 
 COLUMNS = (
-    *("method", "floor_hu", "scans", "with_calcium", "sensitivity", "false_positive_rate", "f1"),
-    *("pair_difference", "rank_correlation", "captured", "precision", "preset", "settings", "seed", "commit"),
+    *("method", "floor_hu", "slice_limit", "classifier", "scans", "with_calcium"),
+    *("sensitivity", "false_positive_rate", "f1", "pair_difference", "rank_correlation"),
+    *("captured", "precision", "precision_visible", "slice_correlation", "preset", "settings", "seed", "commit"),
 )
+"""Columns of the table. `precision_visible` is the precision in slices with visible calcium, and `slice_correlation`
+the correlation of the map's sum with the true one over these slices; `classifier` is the SHA-256 of its weights."""
 
 
 def write_as_published(
@@ -47,48 +53,68 @@ def write_as_published(
     Args:
         table: File to write, CSV.
         model: The trained generator.
-        data: Slices of validation patients. The true calcium of a scan without a map is unknown: it counts for
-            detection alone.
+        data: Slices of validation patients.
         device: Device of the networks.
         training: Preset, settings and seed of the training, for the model's rows.
 
     Raises:
-        ModelError: A bundled model is missing.
+        ModelError: A bundled model is missing, or the classifier states no published operating point.
+    """
+    comparator = load_model(find_model("decomposition", COMPARATOR).path, device)
+    rows = rows_as_published({"model": model, COMPARATOR: comparator}, data, device)
+    facts = {**training, "commit": commit()}
+    rows = [{**row, **(facts if row["method"] == "model" else {})} for row in rows]
+    write_table(table, COLUMNS, ({name: row.get(name, "") for name in COLUMNS} for row in rows))
+    return {name: float(value) for name, value in rows[0].items() if isinstance(value, int | float | np.number)}
+
+
+def rows_as_published(
+    generators: Mapping[str, LoadedModel], data: SliceDataset, device: str
+) -> list[dict[str, object]]:
+    """Return the measures of each map at each floor, and of a reader at 130 HU, by name of COLUMNS.
+
+    Args:
+        generators: Generators by name.
+        data: Slices. The true calcium of a scan without a map is unknown: it counts for detection alone.
+        device: Device of the classifier.
+
+    Raises:
+        ModelError: The classifier is missing, or states no published operating point.
     """
     classifier = load_model(find_model("slices").path, device)
-    generators = {"model": model, COMPARATOR: load_model(find_model("decomposition", COMPARATOR).path, device)}
+    limit = operating_point(classifier.card, PUBLISHED).threshold
     methods = [(name, floor) for name in generators for floor in FLOORS_HU] + [(READER, CLINICAL_HU)]
-    # Sums in HU by scan and method: of the map, and of the map near true calcium.
-    sums, hits = np.zeros((2, len(data.scans), len(methods)))
-    true_sums = np.zeros(len(data.scans))
+    # Sums in HU by slice and method: of the map, and of the map near true calcium.
+    sums, hits = np.zeros((2, len(data), len(methods)))
+    true_sums = np.zeros(len(data))
     for scan in range(len(data.scans)):
         slices = np.flatnonzero(data.scan == scan)
         true = np.maximum(data.true_map(slices)[:, 0] * MAP_HU, 0) * data.heart(slices) * data.scans[scan].has_map
         region = near_calcium(true)
-        true_sums[scan] = true.sum(dtype=np.float64)
-        is_called = _is_called(classifier, data, slices)
-        maps = []
+        true_sums[slices] = true.sum((1, 2), dtype=np.float64)
+        called = _is_called(classifier, data, slices, limit)
+        number = 0
         for generator in generators.values():
             config = GeneratorConfig(**generator.card.config)
-            predicted = predicted_maps(generator.network, config, data, slices[is_called], rule=True)
-            maps += [(np.where(predicted >= floor, predicted, 0), region[is_called]) for floor in FLOORS_HU]
+            predicted = predicted_maps(generator.network, config, data, slices[called], rule=True)
+            for floor in FLOORS_HU:
+                values = np.where(predicted >= floor, predicted, 0)
+                sums[slices[called], number] = values.sum((1, 2), dtype=np.float64)
+                hits[slices[called], number] = (values * region[called]).sum((1, 2), dtype=np.float64)
+                number += 1
         hu = data.network_input(slices, 0, False)[:, 0] * MAP_HU + LOW_HU
-        maps.append((np.where((hu >= CLINICAL_HU) & region & data.visible[slices, None, None], hu, 0), region))
-        sums[scan] = [values.sum(dtype=np.float64) for values, _ in maps]
-        hits[scan] = [values[is_near].sum(dtype=np.float64) for values, is_near in maps]
-    visible = np.bincount(data.scan, data.visible, len(data.scans)) > 0
-    has_map = np.array([scan.has_map for scan in data.scans])
-    patients = [scan.patient for scan in data.scans]
-    facts = {**training, "commit": commit()}
+        is_read = (hu >= CLINICAL_HU) & region & data.visible[slices, None, None]
+        sums[slices, number] = hits[slices, number] = np.where(is_read, hu, 0).sum((1, 2), dtype=np.float64)
+    used_classifier = {"slice_limit": limit, "classifier": classifier.card.sha256}
     rows = []
     for number, (name, floor) in enumerate(methods):
-        measures = _measures(sums[:, number], hits[:, number], true_sums, visible, has_map)
-        measures["pair_difference"] = pair_difference(sums[:, number], patients)
+        measures = _measures(sums[:, number], hits[:, number], true_sums, data)
         if name == READER:  # Its HU are not those above healthy tissue, and it reads at true calcium alone.
-            measures |= {"captured": "", "precision": ""}
-        rows.append({"method": name, "floor_hu": floor, **measures, **(facts if name == "model" else {})})
-    write_table(table, COLUMNS, ({name: row.get(name, "") for name in COLUMNS} for row in rows))
-    return {name: float(value) for name, value in rows[0].items() if isinstance(value, int | float | np.number)}
+            measures |= dict.fromkeys(("captured", "precision", "precision_visible", "slice_correlation"), "")
+        else:
+            measures |= used_classifier
+        rows.append({"method": name, "floor_hu": floor, **measures})
+    return rows
 
 
 def pair_difference(sums: np.ndarray, patients: Sequence[str]) -> float | str:
@@ -107,35 +133,46 @@ def pair_difference(sums: np.ndarray, patients: Sequence[str]) -> float | str:
     return float(np.mean([2 * abs(a - b) / (a + b) for a, b in pairs])) if pairs else ""
 
 
-def _is_called(classifier: LoadedModel, data: SliceDataset, slices: np.ndarray) -> np.ndarray:
-    """Return True for slices that the classifier calls positive as in scoring, bool [n]."""
+def _is_called(classifier: LoadedModel, data: SliceDataset, slices: np.ndarray, limit: float) -> np.ndarray:
+    """Return True for slices that the classifier calls positive at a limit, bool [n]."""
     config = SliceClassifierConfig(**classifier.card.config)
-    probabilities = calcium_probabilities(classifier.network, config, data, slices)
-    return probabilities >= classifier.card.calibration["slice_threshold"]
+    return calcium_probabilities(classifier.network, config, data, slices) >= limit
 
 
-def _measures(
-    sums: np.ndarray, hits: np.ndarray, true_sums: np.ndarray, visible: np.ndarray, has_map: np.ndarray
-) -> dict[str, object]:
+def _measures(sums: np.ndarray, hits: np.ndarray, true_sums: np.ndarray, data: SliceDataset) -> dict[str, object]:
     """Return a method's measures over scans; empty where they are not defined.
 
     Args:
-        sums: Sum of the map in each scan.
+        sums: Sum of the map in each slice.
         hits: Its part near true calcium.
-        true_sums: Sum of the true map.
-        visible: True for scans with visible calcium.
-        has_map: True for scans whose true calcium is known.
+        true_sums: Sum of the true map, 0 in scans without one.
+        data: The slices.
     """
-    positive = sums > 0
-    known_sums, true = sums[has_map], true_sums[has_map]
-    has_ranks = len(known_sums) > 2 and np.ptp(known_sums) > 0 and np.ptp(true) > 0
+
+    def by_scan(values: np.ndarray) -> np.ndarray:
+        return np.bincount(data.scan, values, len(data.scans))
+
+    scan_sums, visible = by_scan(sums), by_scan(data.visible) > 0
+    has_map = np.array([scan.has_map for scan in data.scans])
+    positive = scan_sums > 0
+    known = data.has_map & data.visible
+    total, total_visible = sums[data.has_map].sum(), sums[known].sum()
     return {
-        "scans": len(sums),
+        "scans": len(data.scans),
         "with_calcium": int(visible.sum()),
         "sensitivity": positive[visible].mean() if visible.any() else "",
         "false_positive_rate": positive[~visible].mean() if not visible.all() else "",
         "f1": 2 * (positive & visible).sum() / max(1, positive.sum() + visible.sum()),
-        "rank_correlation": stats.spearmanr(known_sums, true).statistic if has_ranks else "",
-        "captured": hits[has_map].sum() / true.sum() if true.any() else "",
-        "precision": hits[has_map].sum() / known_sums.sum() if known_sums.any() else "",
+        "pair_difference": pair_difference(scan_sums, [scan.patient for scan in data.scans]),
+        "rank_correlation": _correlation(stats.spearmanr, scan_sums[has_map], by_scan(true_sums)[has_map]),
+        "captured": hits[data.has_map].sum() / true_sums.sum() if true_sums.any() else "",
+        "precision": hits[data.has_map].sum() / total if total else "",
+        "precision_visible": hits[known].sum() / total_visible if total_visible else "",
+        "slice_correlation": _correlation(stats.pearsonr, sums[known], true_sums[known]),
     }
+
+
+def _correlation(function: Callable[..., Any], values: np.ndarray, true: np.ndarray) -> float | str:
+    if len(values) < 3 or np.ptp(values) == 0 or np.ptp(true) == 0:
+        return ""
+    return float(function(values, true).statistic)

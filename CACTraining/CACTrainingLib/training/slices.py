@@ -2,7 +2,8 @@
 
 Follows van Velzen et al., sections 3 and 5: cross-entropy, Adam with rate 0.001, batches of 20 slices balanced for
 visible calcium. Beyond the paper (see the settings): negatives matched in position and partly drawn from slices that
-resemble calcium; small changes of HU; averaged weights; a threshold chosen on the validation slices.
+resemble calcium; small changes of HU; averaged weights; limits measured on the validation slices, one for the published
+method and one for scoring (`operating_points`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.warning_codes import run_checks
 from CACScoringLib.models.cards import LoadedModel, ModelCard
 from CACScoringLib.models.inference import Runner, predict
+from CACScoringLib.models.operating_points import OPERATING_POINTS, PUBLISHED, SCORING, SCORING_LIMIT
 from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.configs import STRIDE, SliceClassifierConfig, build
 from CACScoringLib.networks.van_velzen import SliceClassifier
@@ -61,7 +63,8 @@ class SliceTraining:
         patients: Digital patients drawn for this training, beside the data (`data.drawn_scans`).
         validation_slices: Maximum number of slices of each class during training; at the end all are evaluated.
         start: SHA-256 of the model with the initial weights, recorded by the training.
-        false_positive_rate: Rate on the validation slices that the threshold keeps to.
+        false_positive_rate: Rate on the validation slices that the published method's limit keeps to.
+        scoring_limit: Probability from which scoring decomposes a slice, unless the published method's limit is lower.
     """
 
     loop: LoopSettings = field(default_factory=LoopSettings)
@@ -75,6 +78,7 @@ class SliceTraining:
     validation_slices: int = 150
     start: str | None = None
     false_positive_rate: float = PUBLISHED_FALSE_POSITIVE_RATE
+    scoring_limit: float = SCORING_LIMIT
 
 
 PRESETS = read_presets("slices", SliceTraining())
@@ -179,22 +183,19 @@ def as_classifier(
 def evaluate(
     model: LoadedModel, settings: SliceTraining, data: SliceDataset
 ) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return metrics on all validation slices and scans, and the threshold for scoring."""
+    """Return the operating points measured on all validation slices and scans, and the limit for scoring."""
     config = SliceClassifierConfig(**model.card.config)
-    everything = np.arange(len(data))
-    probabilities = calcium_probabilities(model.network, config, data, everything)
-    measures = slice_metrics(probabilities, data, everything, settings.false_positive_rate)
-    metrics: dict[str, object] = {**measures}
-    called = probabilities >= measures["threshold"]
+    probabilities = calcium_probabilities(model.network, config, data, np.arange(len(data)))
+    published = threshold_at(probabilities[~data.visible], settings.false_positive_rate)
+    limits = {PUBLISHED: published, SCORING: min(settings.scoring_limit, published)}
+    metrics: dict[str, object] = {"auc": area(probabilities, data.visible)}
+    metrics[OPERATING_POINTS] = {name: rates_of_scans(probabilities, data, limit) for name, limit in limits.items()}
     for number, kind in enumerate(KINDS):
-        scans = np.unique(data.scan[data.kind == number])
-        if len(scans):
-            share = float(np.mean([called[data.scan == scan].any() for scan in scans]))
-            metrics[f"scans_called_positive_{kind}"] = share
-            metrics[f"scans_{kind}"] = len(scans)
+        if scans := len(np.unique(data.scan[data.kind == number])):
+            metrics[f"scans_{kind}"] = scans
     metrics |= {"slices": len(data), "slices_with_visible_calcium": int(data.visible.sum())}
-    metrics["data"] = "validation patients of the training's own split; the threshold was chosen on the same slices"
-    return metrics, {"slice_threshold": float(measures["threshold"])}
+    metrics["data"] = "validation patients of the training's own split; the published limit was chosen on these slices"
+    return metrics, {"slice_threshold": limits[SCORING]}
 
 
 def train(options: RunOptions, settings: SliceTraining, progress: Progress) -> Path:
@@ -239,25 +240,39 @@ def calcium_probabilities(
 def slice_metrics(
     probabilities: np.ndarray, data: SliceDataset, slices: np.ndarray, max_false_positive_rate: float
 ) -> dict[str, float]:
-    """Return the area under the ROC curve, the threshold, and accuracy, sensitivity and false-positive rates at it.
-
-    The threshold is the lowest that keeps to `max_false_positive_rate`. Accuracy holds for the proportion of positives
-    among all slices of the data, not among the evaluated ones.
-    """
+    """Return the area under the ROC curve, and the rates at the lowest limit that keeps to the false-positive rate."""
     visible = data.visible[slices]
-    positive, negative = probabilities[visible], probabilities[~visible]
-    threshold = threshold_at(negative, max_false_positive_rate)
-    sensitivity, false = float((positive >= threshold).mean()), float((negative >= threshold).mean())
+    threshold = threshold_at(probabilities[~visible], max_false_positive_rate)
+    return {"auc": area(probabilities, visible), **rates_at(probabilities, data, slices, threshold)}
+
+
+def rates_at(probabilities: np.ndarray, data: SliceDataset, slices: np.ndarray, threshold: float) -> dict[str, float]:
+    """Return a limit, and accuracy, sensitivity and false-positive rates of slices at it.
+
+    Accuracy holds for the proportion of positives among all slices of the data, not among the evaluated ones.
+    """
+    visible, called = data.visible[slices], probabilities >= threshold
+    sensitivity, false = float(called[visible].mean()), float(called[~visible].mean())
     share = float(data.visible.mean())
-    metrics = {
-        "auc": area(probabilities, visible),
+    rates = {
         "threshold": threshold,
         "sensitivity": sensitivity,
         "false_positive_rate": false,
         "accuracy": share * sensitivity + (1 - share) * (1 - false),
     }
     for number, kind in enumerate(KINDS):
-        kind_negatives = probabilities[~visible & (data.kind[slices] == number)]
-        if len(kind_negatives):
-            metrics[f"false_positive_rate_{kind}_scans"] = float((kind_negatives >= threshold).mean())
-    return metrics
+        kind_called = called[~visible & (data.kind[slices] == number)]
+        if len(kind_called):
+            rates[f"false_positive_rate_{kind}_scans"] = float(kind_called.mean())
+    return rates
+
+
+def rates_of_scans(probabilities: np.ndarray, data: SliceDataset, threshold: float) -> dict[str, float]:
+    """Return `rates_at` a limit for all slices of the data, and the share of scans of each kind with a called slice."""
+    rates = rates_at(probabilities, data, np.arange(len(data)), threshold)
+    called = probabilities >= threshold
+    for number, kind in enumerate(KINDS):
+        scans = np.unique(data.scan[data.kind == number])
+        if len(scans):
+            rates[f"scans_called_positive_{kind}"] = float(np.mean([called[data.scan == scan].any() for scan in scans]))
+    return rates

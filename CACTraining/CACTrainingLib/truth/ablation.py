@@ -1,7 +1,8 @@
 """Ablation study: the same scan pairs scored without each part of the method.
 
-After van Velzen et al., section 5.4 and figure 6: with and without the heart mask and the slice classifier; besides,
-the rule about the healthy image and the evaluation of the map's lesions, which the paper lacks.
+After van Velzen et al., section 5.4 and figure 6: with and without the heart mask and the slice classifier, at its
+published operating point; besides, the classifier's limit of scoring, the rule about the healthy image and the
+evaluation of the map's lesions, which the paper lacks.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.cards import StoredModel
 from CACScoringLib.models.choice import Networks
+from CACScoringLib.models.operating_points import PUBLISHED, SCORING, operating_point
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.statistics.agreement import rank_correlation
 
@@ -34,7 +36,7 @@ from .reproducibility import icc_of_pairs, relative_difference
 from .sample import TEXTS, Sample, score_table
 from .scoring import chest_room, models_key, remembering, with_networks
 
-VERSION = 4
+VERSION = 5
 """Version of the stored scores; those of another version are not used."""
 
 PUBLISHED_MIN_HEALTHY_HU = -10.0
@@ -48,7 +50,8 @@ class AblationConfiguration:
         key: Name in tables.
         title: Title of its row.
         heart: Restrict the map to the heart.
-        classifier: Decompose only slices that the classifier calls positive.
+        slices: Slices to decompose: those that the classifier calls positive at an operating point, PUBLISHED or
+            SCORING; None for all.
         other_rule: Switch the rule about the healthy image: off if the models have it on, else on.
         completed: Add what the map misses of certain lesions of the clinical rule.
         evaluated: Exclude lesions that are probably not coronary calcium.
@@ -57,15 +60,20 @@ class AblationConfiguration:
     key: str
     title: str
     heart: bool = True
-    classifier: bool = True
+    slices: str | None = PUBLISHED
     other_rule: bool = False
     completed: bool = True
     evaluated: bool = True
 
-    def settings(self, base: DecompositionSettings) -> DecompositionSettings:
-        """Settings of this configuration, derived from those stored with the models."""
-        if not self.classifier:
-            base = replace(base, slice_threshold=0.0)
+    def settings(self, base: DecompositionSettings, published_limit: float) -> DecompositionSettings:
+        """Settings of this configuration.
+
+        Args:
+            base: Settings stored with the models.
+            published_limit: Limit of the classifier's published operating point.
+        """
+        if self.slices != SCORING:
+            base = replace(base, slice_threshold=0.0 if self.slices is None else published_limit)
         if self.other_rule:
             base = replace(base, min_healthy_hu=PUBLISHED_MIN_HEALTHY_HU if base.min_healthy_hu is None else None)
         if not self.completed:
@@ -76,9 +84,10 @@ class AblationConfiguration:
 FULL_METHOD = AblationConfiguration("whole", "heart and slice classifier")
 WITH_EVALUATION = (
     FULL_METHOD,
-    AblationConfiguration("no_classifier", "without the slice classifier", classifier=False),
+    AblationConfiguration("scoring_limit", "with the slice classifier's limit of scoring", slices=SCORING),
+    AblationConfiguration("no_classifier", "without the slice classifier", slices=None),
     AblationConfiguration("no_heart", "without the heart", heart=False),
-    AblationConfiguration("neither", "without both", heart=False, classifier=False),
+    AblationConfiguration("neither", "without both", heart=False, slices=None),
     AblationConfiguration("other_rule", "with the −10 HU rule switched", other_rule=True),
     AblationConfiguration("no_completion", "without completion by the clinical rule", completed=False),
 )
@@ -114,6 +123,7 @@ def sections(
     if not paired_scans:
         return (Section("ablation", _TITLE, ("There is no pair of which both scans were scored.",)),)
     values = score_configurations(paired_scans, models, CONFIGURATIONS, folder / "cells.jsonl", work)
+    limit = operating_point(models["slices"].card, PUBLISHED).threshold
     scored = [replace(record, values=values.get(name, {})) for name, record in paired.items()]
     sample = Sample(scored, generator, {item.key: item.title for item in CONFIGURATIONS}, FULL_METHOD.key)
     scores = score_table(scored)
@@ -126,7 +136,8 @@ def sections(
         measures.append(Measure("Rank correlation with true mass", rank_correlation, scores[scores.truth.notna()]))
     text = (
         f"{len(scored)} scans of {len(scored) // 2} patients were scored again, each without a part of the method. All "
-        "settings share the same networks and resamples, so that differences are paired.",
+        "settings share the same networks and resamples, so that differences are paired. "
+        f"The slice classifier decides at its published limit, {limit:.3g}.",
     )
     tables = (
         sample.value_table(TEXTS, "ablation", measures),
@@ -162,15 +173,16 @@ def score_configurations(
     Returns:
         Scores by name of the scan and key of the configuration.
     """
-    identity = (VERSION, configurations, models_key(models))
+    limit = operating_point(models["slices"].card, PUBLISHED).threshold
+    identity = (VERSION, configurations, models_key(models), limit)
     keys = {job_key(scan.name, *identity, files=[scan.ct]): scan for scan in scans}
-    score = partial(_scored, configurations=tuple(configurations))
+    score = partial(_scored, configurations=tuple(configurations), published_limit=limit)
     results, _ = kept_jobs(keys, file, partial(with_networks, score, dict(models), work.device), work)
     return {keys[key].name: decoded(values, dict[str, Scores], key) for key, values in results.items()}
 
 
 def _scored(
-    networks: Networks, scan: ReferenceScan, configurations: tuple[AblationConfiguration, ...]
+    networks: Networks, scan: ReferenceScan, configurations: tuple[AblationConfiguration, ...], published_limit: float
 ) -> dict[str, Any]:
     ct = read_ct(scan.ct, scan.series)
     per_mass = scan.hu_mm3_per_mass()
@@ -182,9 +194,9 @@ def _scored(
     values = {}
     for configuration in configurations:
         result = full_result
-        if configuration != FULL_METHOD:
+        decomposition = configuration.settings(base, published_limit)
+        if decomposition != base or not configuration.heart:
             # In the room of the whole chest bones would be taken for enhanced blood.
-            decomposition = configuration.settings(base)
             no_heart = not configuration.heart  # its room is no heart that contrast or orientation can be seen in
             changed = ScoreSettings(decomposition=decomposition, allow_contrast=no_heart, allow_reversed=no_heart)
             try:

@@ -28,6 +28,7 @@ import pandas as pd
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import Calibration, find_model, read_card
+from CACScoringLib.models.operating_points import SCORING_LIMIT
 from CACScoringLib.models.store import update_card
 from CACScoringLib.networks.configs import JUDGES, SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
@@ -56,7 +57,7 @@ from ..training.fits import (
     fitted_uncertainty,
     fitted_weights,
 )
-from .measured_scans import LOGIT, MAP_RULE, PLACE, SLICE_THRESHOLD, MeasuredScan, measure_all
+from .measured_scans import LOGIT, MAP_RULE, PLACE, MeasuredScan, measure_all
 
 MAX_FALSE_SCANS = 0.04
 """Largest proportion of scans without coronary calcium, clean or with other calcium, that lesions without candidates
@@ -419,7 +420,7 @@ def run(arguments: Any, progress: Progress) -> Path:
             | {"models": of_candidates, "data": patients_of(measured_scans), "counts_from": COUNTS_FROM},
         }
         if "slice_threshold" not in cards["slices"].calibration:
-            update_card(models["slices"], {"slice_threshold": SLICE_THRESHOLD}, {})
+            update_card(models["slices"], {"slice_threshold": SCORING_LIMIT}, {})
         path = update_card(models["decomposition"], calibration, validation)
     progress.done(path)
     return path

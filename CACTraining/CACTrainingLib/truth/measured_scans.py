@@ -26,6 +26,7 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import StoredModel, read_card
 from CACScoringLib.models.choice import Networks, load_networks
 from CACScoringLib.models.inference import use_threads
+from CACScoringLib.models.operating_points import SCORING_LIMIT
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.calibration import facts_of
@@ -55,9 +56,6 @@ CORONARY_MG_CM3 = 10.0
 MAP_RULE = {"min_healthy_hu": None, "floor_hu": 20.0}
 """Settings of a map that has none yet. The published rule of −10 HU is left out: arteries lie in fat, and with it the
 bundled map captures half as much calcium (0.35 instead of 0.70)."""
-
-SLICE_THRESHOLD = 0.05
-"""Probability from which slices are decomposed by a classifier that has none stored; dense calcium needs no slice."""
 
 LOGIT, PLACE = "network_logit", "place_logit"
 """Evidence of a dense lesion: log-odds of being coronary calcium by the lesion network, before calibration, and of
@@ -139,7 +137,7 @@ def _lesions(content: dict[str, Any]) -> pd.DataFrame:
 def _settings(models: ModelPaths) -> DecompositionSettings:
     """Return the settings of the map, as stored or usual, by which no lesion of it is left out."""
     slices, decomposition = (read_card(models[network]) for network in ("slices", "decomposition"))
-    usual = {**MAP_RULE, "slice_threshold": SLICE_THRESHOLD}
+    usual = {**MAP_RULE, "slice_threshold": SCORING_LIMIT}
     stored = replace(decomposition, calibration={**usual, **slices.calibration, **decomposition.calibration})
     return replace(DecompositionSettings.of(slices, stored), evidence_weights=None, most_not_coronary=1.0)
 

@@ -20,9 +20,10 @@ from CACTrainingLib.data.datasets import SliceDataset, find_scans, load_slices, 
 from CACTrainingLib.data.slice_batches import SliceDraw, draw_slices, vary_slices
 from CACTrainingLib.project.project import NewScan, Project
 from CACTrainingLib.training import decomposition as train_decomposition
-from CACTrainingLib.training.cyclegan import DISCRIMINATORS, CycleTask, CycleTraining
+from CACTrainingLib.training.cyclegan import CycleTask, CycleTraining
 from CACTrainingLib.training.decomposition import SupervisedTask, SupervisedTraining
-from CACTrainingLib.training.decomposition_metrics import collapse, map_metrics, sample_slices
+from CACTrainingLib.training.decomposition_metrics import collapse, deciding_metric, map_metrics, sample_slices
+from CACTrainingLib.training.discriminators import DISCRIMINATORS
 from CACTrainingLib.training.loop import train
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
@@ -128,6 +129,28 @@ class TestMetrics:
         assert (metrics["slices_above_zero_distractor"], metrics["mass_clean"]) == (1, 0)
         assert metrics["precision"] < 0.9
 
+    def test_a_haze_that_tells_slices_apart_is_not_chosen(self, parts):
+        """More haze in slices with calcium has the full area, but neither correlates nor detects."""
+        data = parts[1]
+        sample = sample_slices(data, 6, 0)
+        slices = np.concatenate([sample.visible, sample.distractor, sample.clean])
+        haze = np.where(data.visible[slices], 0.03, 0.02).astype(np.float32)[:, None, None, None]
+        haze = haze * data.heart(slices)[:, None]
+        true = data.true_map(slices)
+        hazy, quarter = (map_metrics(Perfect(m, data, slices), CONFIG, data, sample) for m in (haze, true / 4))
+        assert hazy["auc"] == 1
+        assert hazy["detection"] == 0
+        assert hazy["correlation"] < 0.9 < quarter["correlation"]
+        assert hazy["precision_visible"] < 0.5 < quarter["precision_visible"]
+        assert quarter["detection"] > 0.9
+
+    def test_truth_decides_which_weights_are_exported(self, parts):
+        data = parts[1]
+        sample = sample_slices(data, 6, 0)
+        assert deciding_metric(data, sample) == CycleTask(CYCLE, *parts).better == "correlation"
+        blind = SliceDataset([replace(scan, has_map=False) for scan in data.scans])
+        assert deciding_metric(blind, sample_slices(blind, 6, 0)) == "detection"
+
     @pytest.mark.parametrize(("value", "code"), [(0.0, "map-empty"), (0.3, "map-everywhere")])
     def test_collapse_is_reported(self, parts, value, code):
         data = parts[1]
@@ -169,7 +192,7 @@ class TestCycleGan:
         for name, module in first_task.modules.items():
             for key, tensor in module.state_dict().items():
                 assert torch.equal(tensor, task.modules[name].state_dict()[key]), (name, key)
-        assert len(task.pools["with_calcium"]) == 3
+        assert len(task.pools.images["with_calcium"]) == 3
 
 
 @pytest.mark.long

@@ -10,17 +10,21 @@ from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.models import cards as models
+from CACScoringLib.models.operating_points import OPERATING_POINTS, PUBLISHED, operating_point
+from CACScoringLib.models.preprocessing import MAP_HU
 from CACScoringLib.networks.configs import GeneratorConfig
 from CACTrainingLib.data.augmentation import SliceAugmentation
 from CACTrainingLib.data.datasets import SliceDataset
-from CACTrainingLib.training import cyclegan
+from CACTrainingLib.training import cyclegan, published_evaluation
 from CACTrainingLib.training import decomposition as train_decomposition
 from CACTrainingLib.training.curves import validations
-from CACTrainingLib.training.cyclegan import CycleTask, LeakySigmoid
+from CACTrainingLib.training.cyclegan import CycleTask
 from CACTrainingLib.training.decomposition_metrics import sample_slices
-from CACTrainingLib.training.discriminator_gate import MOVED_PIXELS, DiscriminatorCheck, moved_maps, unmet
+from CACTrainingLib.training.discriminator_gate import LOOKS, MOVED_PIXELS, DiscriminatorCheck, moved_maps, unmet
+from CACTrainingLib.training.discriminators import DISCRIMINATORS
+from CACTrainingLib.training.generators import LeakySigmoid
 from CACTrainingLib.training.loop import train
-from CACTrainingLib.training.published_evaluation import FLOORS_HU, READER, pair_difference
+from CACTrainingLib.training.published_evaluation import FLOORS_HU, READER, pair_difference, write_as_published
 from CACTrainingLib.training.settings import LoopSettings, RunOptions
 
 SETTINGS = replace(
@@ -32,7 +36,13 @@ SETTINGS = replace(
     augmentation=SliceAugmentation(crop=64, shift_pixels=20),
     validation_slices=4,
 )
-SEES = {"area_with_calcium": 0.9, "rewarded_with_calcium": 0.9, "moved_with_calcium": 0.2}
+SEES = {
+    f"{name}_{discriminator}": value
+    for discriminator in DISCRIMINATORS
+    for name, value in (
+        *(("area", 0.9), ("rewarded", 0.9), ("reward", 1.0), ("moved", 0.2), ("hazed", 0.4), ("haze_reward", 0.3)),
+    )
+}
 CROP = 112
 
 
@@ -43,16 +53,28 @@ CROP = 112
         ({"area_without_calcium": 0.84}, "area of 0.84"),
         ({"rewarded_without_calcium": 0.79}, "the true map is rewarded in 79%"),
         ({"moved_without_calcium": 0.6}, "wrong place is rewarded in 60%"),
+        ({"hazed_with_calcium": 0.6}, "haze of 10 HU is rewarded in 60%"),
+        ({"reward_without_calcium": 0.02, "haze_reward_without_calcium": -0.1}, "raises the logit by 0.02"),
+        ({"haze_reward_with_calcium": 0.6}, "less than 2 times as much as haze"),
     ],
 )
 def test_the_weaker_discriminator_decides(change, words):
-    conditions = unmet({**SEES, **change})
+    conditions = unmet([{**SEES, **change}] * LOOKS)
     assert len(conditions) == bool(words)
     assert words in "".join(conditions)
 
 
+def test_one_lucky_look_opens_no_gate():
+    """The mean of the last looks counts, and five are needed."""
+    blind = {**SEES, "moved_without_calcium": 0.6}
+    lucky = {**SEES, "moved_without_calcium": 0.46}
+    assert unmet([blind] * 20 + [lucky])
+    assert unmet([lucky] * (LOOKS - 1)) == [f"they were measured {LOOKS - 1} times ({LOOKS} needed)"]
+    assert not unmet([blind] + [lucky] * LOOKS)
+
+
 def test_real_patients_without_true_maps_are_judged_by_area():
-    assert not unmet({"area_with_calcium": 0.86, "area_without_calcium": 0.86})
+    assert not unmet([{"area_with_calcium": 0.86, "area_without_calcium": 0.86}] * LOOKS)
 
 
 def test_a_map_moves_within_the_heart():
@@ -76,7 +98,10 @@ class TestCheck:
         for name in sign:
             assert (metrics[f"rewarded_{name}"], metrics[f"moved_{name}"]) == (1, 1)
             assert metrics[f"reward_{name}"] > 0
-        assert any("wrong place" in condition for condition in unmet(metrics))
+            assert (metrics[f"hazed_{name}"], metrics[f"haze_reward_{name}"] > 0) == (1, True)
+        conditions = unmet([metrics] * LOOKS)
+        assert all(any(words in condition for condition in conditions) for words in ("wrong place", "haze"))
+        assert [warning.code for warning in check.warnings()] == ["discriminators-few-slices"]
 
     def test_calcium_in_its_place_is_seen(self, parts):
         """A discriminator that knows where calcium was removed tells the classes, and refuses moved maps."""
@@ -152,6 +177,50 @@ def test_generators_begin_once_discriminators_see_calcium(cohort, cache, tmp_pat
     assert lines[0].text("preset") == options.preset
     assert '"warmup_steps": 4' in lines[0].text("settings")
     assert (lines[-1].text("sensitivity"), lines[-1].text("false_positive_rate")) == ("1.0", "0.0")
+    limit = operating_point(models.find_model("slices").card, PUBLISHED).threshold
+    assert {float(line.text("slice_limit")) for line in lines[:-1]} == {limit}
+
+
+def true_maps(network, config, data, slices, rule):
+    """The true maps above a haze of 30 HU."""
+    maps = data.true_map(slices)[:, 0] if len(slices) else np.zeros((0, *data.scans[0].slices.heart.shape[1:]))
+    return maps * MAP_HU + 30
+
+
+@pytest.mark.parametrize("limit", [0.5, 1.1])
+def test_a_map_is_evaluated_at_the_limit_that_its_row_states(parts, tmp_path, monkeypatch, limit):
+    """Without a slice that the classifier calls positive at the published limit, the map is empty."""
+    data = parts[1]
+    probabilities = np.where(data.visible, 0.8, 0.3)
+    monkeypatch.setattr(
+        published_evaluation, "calcium_probabilities", lambda network, config, data, slices: probabilities[slices]
+    )
+    monkeypatch.setattr(published_evaluation, "predicted_maps", true_maps)
+    original = models.find_model
+
+    def with_limit(network, name=None):
+        model = original(network, name)
+        point = {"threshold": limit, "sensitivity": 1.0, "false_positive_rate": 0.0}
+        card = replace(model.card, validation={OPERATING_POINTS: {PUBLISHED: point}})
+        return replace(model, card=card) if network == "slices" else model
+
+    def loaded(path, device):
+        card = with_limit("slices").card if path == original("slices").path else models.read_card(path)
+        return models.LoadedModel(card, None)
+
+    monkeypatch.setattr(published_evaluation, "load_model", loaded)
+    model = loaded(original("decomposition", "map-labels").path, "cpu")
+    write_as_published(tmp_path / "t.csv", model, data, "cpu", {"preset": "p"})
+    rows = [line for line in read_table(tmp_path / "t.csv").lines if line.text("method") == "model"]
+    is_empty = limit > 1
+    for row in rows:
+        assert float(row.text("slice_limit")) == limit
+        assert row.text("classifier") == original("slices").card.sha256
+        assert float(row.text("sensitivity")) == (not is_empty)
+        assert float(row.text("false_positive_rate")) == 0
+    assert (rows[0].text("slice_correlation") == "") == is_empty
+    if not is_empty:
+        assert float(rows[0].text("precision_visible")) == pytest.approx(float(rows[0].text("precision")))
 
 
 def test_difference_of_pairs():

@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from CACScoringLib.core.errors import DataError, OutputError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models import cards as models
+from CACScoringLib.models.operating_points import OPERATING_POINTS, PUBLISHED, SCORING, operating_point
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.statistics.roc import threshold_at
 from CACTrainingLib.data.augmentation import SliceAugmentation
@@ -53,9 +54,31 @@ def test_slices_are_learned_and_described_on_the_card(trained, cohort):
     assert card.training.settings["loop"]["steps"] == card.training.settings["steps_done"] == 120
     assert card.training.settings["augmentation"]["crop"] == 96
     assert "training: 5 scans of 4 patients" in card.training.data
-    assert {"auc", "sensitivity", "false_positive_rate", "accuracy", "slices", "data"} <= card.validation.keys()
-    assert 0 < card.calibration["slice_threshold"] == card.validation["threshold"] <= 1
+    assert {"auc", "slices", "data"} <= card.validation.keys()
     assert str(cohort) not in trained.read_text(encoding="utf-8")
+
+
+def test_the_card_states_two_operating_points(trained):
+    card = models.read_card(trained)
+    published, scoring = (operating_point(card, name) for name in (PUBLISHED, SCORING))
+    assert published.false_positive_rate <= SETTINGS.false_positive_rate
+    assert 0 < card.calibration["slice_threshold"] == scoring.threshold <= published.threshold <= 1
+    assert scoring.sensitivity >= published.sensitivity
+    assert scoring.false_positive_rate >= published.false_positive_rate
+    assert "scans_called_positive_clean" in card.validation[OPERATING_POINTS][SCORING]
+
+
+def test_scoring_decomposes_no_fewer_slices_than_the_published_method(parts, monkeypatch):
+    """A classifier whose negatives all lie below the limit of scoring has one limit."""
+    data = parts[0]
+    probabilities = np.where(data.visible, 0.9, 0.01).astype(np.float32)
+    monkeypatch.setattr(train_slices, "calcium_probabilities", lambda *_: probabilities)
+    card = models.describe("c", CONFIG, "custom", models.Training("none", 0, {}, ""), {}, {}, "Apache-2.0", "Tests.")
+    metrics, calibration = train_slices.evaluate(models.LoadedModel(card, None), SETTINGS, data)
+    points = metrics[OPERATING_POINTS]
+    assert 0.01 < calibration["slice_threshold"] < 0.05
+    assert points[SCORING] == points[PUBLISHED]
+    assert (points[SCORING]["sensitivity"], points[SCORING]["false_positive_rate"]) == (1, 0)
 
 
 def test_card_changes_with_the_data(cohort, cache, tmp_path):

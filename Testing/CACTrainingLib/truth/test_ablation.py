@@ -14,6 +14,7 @@ from study_samples import cohort
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
 from CACScoringLib.core.errors import ContrastError
 from CACScoringLib.io.reading import read_ct
+from CACScoringLib.models.cards import find_model
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.scoring.uncertainty import TOTAL
 from CACTrainingLib.evaluation import jobs
@@ -26,15 +27,18 @@ STORED = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_h
 
 
 def test_each_setting_changes_its_part_alone():
-    settings = {configuration.key: asdict(configuration.settings(STORED)) for configuration in CONFIGURATIONS}
+    settings = {configuration.key: asdict(configuration.settings(STORED, 0.9)) for configuration in CONFIGURATIONS}
     changed = {key: dict(set(values.items()) - set(asdict(STORED).items())) for key, values in settings.items()}
-    no_threshold, all_lesions = {"slice_threshold": 0.0}, {"most_not_coronary": 1.0}
-    parts = {"no_classifier": no_threshold, "neither": no_threshold, "other_rule": {"min_healthy_hu": -10.0}}
-    parts |= {"whole": {}, "no_heart": {}, "no_completion": {"without_completion": True}}
+    published, no_threshold = {"slice_threshold": 0.9}, {"slice_threshold": 0.0}
+    all_lesions = {"most_not_coronary": 1.0}
+    parts = {"no_classifier": no_threshold, "neither": no_threshold, "scoring_limit": {}}
+    parts |= {"whole": published, "no_heart": published, "other_rule": published | {"min_healthy_hu": -10.0}}
+    parts |= {"no_completion": published | {"without_completion": True}}
     assert changed == parts | {f"all_{key}": part | all_lesions for key, part in parts.items()}
     without_heart = {configuration.key for configuration in CONFIGURATIONS if not configuration.heart}
     assert without_heart == {"no_heart", "neither", "all_no_heart", "all_neither"}
-    assert CONFIGURATIONS[4].settings(replace(STORED, min_healthy_hu=-10.0)).min_healthy_hu is None
+    (other_rule,) = (item for item in CONFIGURATIONS if item.key == "other_rule")
+    assert other_rule.settings(replace(STORED, min_healthy_hu=-10.0), 0.9).min_healthy_hu is None
 
 
 @pytest.mark.long
@@ -48,7 +52,8 @@ def test_cells_are_scored_by_their_settings(digital_results, tmp_path, monkeypat
     monkeypatch.setattr(jobs, "Workers", InThisProcess)
     monkeypatch.setattr(ablation, "with_networks", lambda do_job, *_: partial(do_job, known_networks()))
     monkeypatch.setattr(ablation, "score_scan", score)
-    cells = {}, CONFIGURATIONS[:1] + CONFIGURATIONS[2:3], tmp_path / "cells.jsonl", jobs.JobSettings()
+    configurations = tuple(item for item in CONFIGURATIONS if item.key in ("whole", "no_heart"))
+    cells = {"slices": find_model("slices")}, configurations, tmp_path / "cells.jsonl", jobs.JobSettings()
     scores = score_configurations([calcified], *cells)[calcified.name]
     ct, networks = read_ct(calcified.ct), known_networks()
     per_mg = 1000 * 1.385
@@ -68,12 +73,12 @@ def test_tables_compare_each_part_with_the_full_method(monkeypatch, tmp_path):
     def scored(scans, models, configurations, file, work):
         counts.append((len(scans), len(configurations)))
         masses = {scan.name: records[scan.name].truth_mg[TOTAL] for scan in scans}
-        values = {name: {c.key: mass if c.classifier else 5.0 for c in configurations} for name, mass in masses.items()}
+        values = {name: {c.key: mass if c.slices else 5.0 for c in configurations} for name, mass in masses.items()}
         return {name: {key: {TOTAL: (mass, mass)} for key, mass in row.items()} for name, row in values.items()}
 
     monkeypatch.setattr(ablation, "score_configurations", scored)
     scans = [SimpleNamespace(name=name) for name in records]
-    study = 20, {}, jobs.JobSettings(), np.random.default_rng(0)
+    study = 20, {"slices": find_model("slices")}, jobs.JobSettings(), np.random.default_rng(0)
     (section,) = ablation.sections(scans, list(records.values()), tmp_path, *study)
     assert counts == [(40, len(CONFIGURATIONS))]
     table, differences = section.tables

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.models import cards as models
 from CACScoringLib.models import store
+from CACScoringLib.models.operating_points import SCORING_LIMIT
 from CACScoringLib.networks.configs import GeneratorConfig, SliceClassifierConfig, build
 from CACScoringLib.scoring.sites import MAP_FEATURES, coronary_probabilities
 from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LesionAmounts
@@ -26,7 +27,7 @@ from CACTrainingLib.phantom.cohort.cohort import SAMPLES
 from CACTrainingLib.training import fits
 from CACTrainingLib.truth import calibration
 from CACTrainingLib.truth.calibration import calibration_scans, choose
-from CACTrainingLib.truth.measured_scans import LOGIT, PLACE, SLICE_THRESHOLD, MeasuredScan
+from CACTrainingLib.truth.measured_scans import LOGIT, PLACE, MeasuredScan
 
 
 @pytest.fixture(autouse=True)
@@ -311,7 +312,7 @@ def test_a_classifier_keeps_its_threshold(monkeypatch, tmp_path, stored):
     monkeypatch.setattr(calibration, "measure_all", lambda *_: cohort(30))
     command = ["calibrate", "--data", str(tmp_path), *(f"--{network}={path}" for network, path in cards.items())]
     assert cli.main([*command, "--progress", "none"]) == 0
-    assert models.read_card(cards["slices"]).calibration == {"slice_threshold": stored or SLICE_THRESHOLD}
+    assert models.read_card(cards["slices"]).calibration == {"slice_threshold": stored or SCORING_LIMIT}
     assert models.read_card(cards["decomposition"]).calibration["floor_hu"] == 20.0
 
 
