@@ -42,6 +42,7 @@ from .parts import (
     hanging_together,
     slice_components,
     voxel_parts,
+    without_devices_in_plaque,
     without_faint_stents,
 )
 from .score import LesionLabels, ScanFacts
@@ -162,6 +163,7 @@ def verdicts(facts: ScanFacts, calibration: VerdictCalibration) -> LesionLabels 
     scan, dense, is_asked = facts.scan, facts.answers.voxels, facts.answers.is_asked
     nearby = dense.where(is_asked)
     kinds = without_faint_stents(facts.answers.kinds, nearby.flat, scan.hu)
+    kinds = without_devices_in_plaque(kinds, nearby.flat, scan.hu)
     hu, is_gated = scan.hu.reshape(-1)[nearby.flat], scan.acquisition.gating is not None
 
     parts = voxel_parts(nearby.flat, nearby.arteries, kinds, hu, scan.grid)

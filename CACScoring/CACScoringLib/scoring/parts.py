@@ -60,6 +60,8 @@ EDGE_HU = 100.0
 
 _STENT, _NOISE = (LESION_KINDS.index(kind) for kind in ("stent", "noise"))
 
+_DEVICES = [LESION_KINDS.index(kind) for kind in ANSWERS["device"]]
+
 
 def connected_voxels(
     flat: np.ndarray,
@@ -200,6 +202,31 @@ def without_faint_stents(kinds: np.ndarray, flat: np.ndarray, hu: np.ndarray) ->
     result = kinds.copy()
     result[:, _STENT] -= moved
     result[:, _NOISE] += moved
+    return result
+
+
+def without_devices_in_plaque(kinds: np.ndarray, flat: np.ndarray, hu: np.ndarray) -> np.ndarray:
+    """Move the probability of devices to the arteries in connected pieces that are likelier plaque than anything else.
+
+    Compact plaques of 700 to 900 HU look like clips in part, but a piece is one thing. Stents, which lie in arteries,
+    are neither.
+
+    Args:
+        kinds: Probability of each of LESION_KINDS at each voxel, [n, kinds].
+        flat: Indices of the voxels, rising.
+        hu: The scan, [k, j, i].
+    """
+    piece = connected_voxels(flat, np.zeros(len(flat), np.uint8), hu.shape)
+    means = dense_means(piece, kinds, hu.reshape(-1)[flat])
+    answers = means @ _KIND_IN_ANSWER
+    arteries = answers[:, :IN_ARTERY].sum(axis=1)
+    is_plaque = (arteries > answers[:, IN_ARTERY:].max(axis=1, initial=0))[piece]
+    result = kinds.copy()
+    devices = kinds[is_plaque][:, _DEVICES].sum(axis=1, keepdims=True)
+    result[np.ix_(is_plaque, _DEVICES)] = 0
+    # A voxel without an artery of its own takes those of its piece.
+    shares = kinds[is_plaque, :IN_ARTERY] + LEAST_BY_NETWORK * means[piece[is_plaque], :IN_ARTERY]
+    result[is_plaque, :IN_ARTERY] += devices * shares / shares.sum(axis=1, keepdims=True)
     return result
 
 
