@@ -1,10 +1,11 @@
 """Verdicts about lesions: the lesion network answers for every dense voxel, and each lesion carries what follows.
 
-Voxels that the network names alike make a lesion. One of an artery counts in it; noise and devices where arteries run
-are left out; calcium of valves, aorta and pericardium is non-coronary. Lesions far from any artery keep the site of
-their territory. What is dense in the calcium map has the same verdicts; a lesion of the map where nothing is dense is
-judged by its place, its peak and the slice classifier, with the weights of a logistic regression. Calibration and
-weights are stored with the model of the map (`cac calibrate`).
+Voxels that the network names alike make a lesion, and pieces of one plaque are judged together. A lesion of an artery
+counts in it; noise and devices where arteries run are left out; calcium of valves, aorta and pericardium is
+non-coronary. Lesions far from any artery keep the site of their territory. What is dense in the calcium map has the
+same verdicts; a lesion of the map where nothing is dense is judged by its place, its peak and the slice classifier,
+with the weights of a logistic regression. Calibration and weights are stored with the model of the map
+(`cac calibrate`).
 """
 
 from __future__ import annotations
@@ -168,13 +169,13 @@ def verdicts(facts: ScanFacts, calibration: VerdictCalibration) -> LesionLabels 
 
     parts = voxel_parts(nearby.flat, nearby.arteries, kinds, hu, scan.grid)
     coronary, in_artery = parts.means[:, CORONARY_KINDS].sum(axis=1), parts.means[:, len(LESION_KINDS) :].sum(axis=1)
-    probability = calibration.lesions.probability(coronary, in_artery, is_gated)
+    probability = calibration.lesions.probability(coronary, in_artery, is_gated)[parts.plaque]
     sites = dense.sites.copy()
     sites[is_asked] = _sites_of_parts(parts, nearby, probability >= calibration.counts_from)[parts.part]
     lesions = find_lesions(scan, Labelled(dense.flat, sites), facts.rules)
     voxels = lesions.voxels
     _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
-    # A lesion's probability is the mean of its parts': at the limit or above it exactly if the lesion counts.
+    # A lesion's probability is the mean of its plaques': at the limit or above it exactly if the lesion counts.
     columns = np.column_stack([kinds, nearby.arteries, probability[parts.part]])[at_nearby]
     means = dense_means(voxels.ids[at_lesion], columns, hu[at_nearby])
     judged = _with_verdicts(lesions, means[:, :-1], means[:, -1])

@@ -7,7 +7,14 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.dense import DenseVoxels
-from CACScoringLib.scoring.parts import ANSWERS, artery_chances, dense_means, voxel_parts, without_devices_in_plaque
+from CACScoringLib.scoring.parts import (
+    ANSWERS,
+    artery_chances,
+    dense_means,
+    plaques_of,
+    voxel_parts,
+    without_devices_in_plaque,
+)
 
 ANYWHERE = dict.fromkeys(ARTERIES, 0.25)
 """Territories that leave the artery to the network."""
@@ -146,3 +153,44 @@ def test_a_voxel_of_a_plaque_that_is_all_device_has_the_arteries_of_its_piece():
 )
 def test_a_device_elsewhere_stays_one(first, second, gap):
     assert device_in(first, second, gap) == [pytest.approx(first), pytest.approx(second)]
+
+
+def plaques(*pieces):
+    """Number the plaques of pieces, each with its answer and its boxes along k, j, i in voxels of 1 × 1 × 3 mm."""
+    volume = np.full((4, 30, 30), -1)
+    for number, (_, *box) in enumerate(pieces):
+        volume[tuple(slice(*side) for side in box)] = number
+    flat = np.flatnonzero(volume >= 0)
+    answers = np.array([list(ANSWERS).index(answer) for answer, *_ in pieces], np.uint8)
+    grid = Grid((30, 30, 4), (1.0, 1.0, 3.0), (0.0, 0.0, 0.0))
+    return plaques_of(volume.reshape(-1)[flat], answers, flat, grid).tolist()
+
+
+PLAQUE = ("LAD", (1, 2), (0, 4), (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("second", "is_same"),
+    [
+        (("LAD", (1, 2), (0, 4), (8, 9)), True),
+        (("LAD", (1, 2), (0, 4), (9, 10)), False),
+        (("LAD", (1, 2), (8, 9), (8, 9)), True),
+        (("LAD", (2, 3), (8, 9), (0, 4)), True),
+        (("LAD", (3, 4), (0, 4), (0, 4)), False),
+        (("LM", (1, 2), (0, 4), (5, 9)), False),
+        (("noise", (1, 2), (0, 4), (5, 9)), False),
+    ],
+    ids=["5 mm", "6 mm", "both axes", "next slice", "two slices on", "another artery", "noise"],
+)
+def test_pieces_of_one_artery_a_few_millimetres_apart_are_one_plaque(second, is_same):
+    first, other = plaques(PLAQUE, second)
+    assert (first == other) == is_same
+
+
+def test_pieces_are_one_plaque_through_others_between_them():
+    ends = [("LAD", (1, 2), (0, 4), (12, 16)), ("noise", (1, 2), (20, 24), (0, 4)), ("noise", (1, 2), (26, 29), (0, 4))]
+    first, last, *noise = plaques(PLAQUE, *ends)
+    assert len({first, last, *noise}) == 4
+    with_middle = plaques(PLAQUE, *ends, ("LAD", (2, 3), (0, 4), (6, 10)))
+    assert with_middle[0] == with_middle[1] == with_middle[-1]
+    assert plaques() == []
