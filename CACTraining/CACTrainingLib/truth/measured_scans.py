@@ -26,7 +26,6 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import StoredModel, read_card
 from CACScoringLib.models.choice import Networks, load_networks
 from CACScoringLib.models.inference import use_threads
-from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
@@ -35,7 +34,6 @@ from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.dense import DenseVoxels
 from CACScoringLib.scoring.judge import lesions_beneath
 from CACScoringLib.scoring.lesions import score_labels
-from CACScoringLib.scoring.parts import CORONARY_KINDS
 from CACScoringLib.scoring.sites import map_features, verdicts_by_place
 from CACScoringLib.scoring.uncertainty import LesionCalibration, log_odds, place_log_odds
 
@@ -46,7 +44,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = Mapping[str, Path]
 """Cards of the models that score, by network."""
 
-VERSION = 23
+VERSION = 24
 """Version of the cached results; those of other versions are measured again."""
 
 CORONARY_MG_CM3 = 10.0
@@ -60,8 +58,8 @@ SLICE_THRESHOLD = 0.05
 """Probability from which slices are decomposed by a classifier that has none stored; dense calcium needs no slice."""
 
 LOGIT, PLACE = "network_logit", "place_logit"
-"""Evidence of a dense lesion: log-odds of being coronary calcium by the lesion network, before calibration, and of
-lying in the territory of an artery."""
+"""Evidence of a dense lesion, of its plaque: log-odds of being coronary calcium by the lesion network, before
+calibration, and of lying in the territory of an artery."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +203,10 @@ def _tables(result: ScoreResult, truth: np.ndarray) -> tuple[dict[str, Any], dic
     judged = [lesion for lesion in clinical.listed if lesion.verdict is not None]
     dense = LesionSet.of(judged, clinical.table.every)
     verdicts = [lesion.verdict for lesion in judged if lesion.verdict is not None]
-    coronary = [sum(verdict.kinds[LESION_KINDS[n]] for n in CORONARY_KINDS) for verdict in verdicts]
-    evidence = {LOGIT: log_odds(np.array(coronary)), PLACE: place_log_odds(np.array([v.in_artery for v in verdicts]))}
+    evidence = {
+        LOGIT: log_odds(np.array([verdict.coronary for verdict in verdicts])),
+        PLACE: place_log_odds(np.array([verdict.in_artery for verdict in verdicts])),
+    }
     in_map, record = mapped.lesion_set, result.record
     probabilities = np.array([math.nan if p is None else p for p in record.slice_probabilities or ()], float)
     places = verdicts_by_place(in_map, DenseVoxels.of(in_map, result.region.territories))

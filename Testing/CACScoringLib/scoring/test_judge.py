@@ -144,6 +144,8 @@ def test_cutting_a_plaque_does_not_flip_its_verdict(gap, expected):
     lesions = judged(answers, scan=replace(scan, image=image)).lesions
     found = {(lesion.voxels, round(lesion.verdict.probability, 2), lesion.verdict.counts) for lesion in lesions}
     assert found == expected
+    for verdict in (lesion.verdict for lesion in lesions):
+        assert verdict.coronary == pytest.approx(verdict.probability, abs=1e-6), "the evidence is the plaque's"
 
 
 @pytest.mark.parametrize("kind", ["noise", "clip"])
