@@ -50,7 +50,8 @@ from .scoring.labels import (
     reader_labels,
     unlabelled_warning,
 )
-from .scoring.score import ScanFacts, score
+from .scoring.ostium import ostium_warning
+from .scoring.score import ScanFacts, root_at_ostia, score
 from .scoring.scores import categories_of, percentile_of
 from .scoring.uncertainty import VerdictCalibration
 
@@ -269,6 +270,7 @@ def score_measurement(
     doubts = [] if reader is None else [*reader.warnings]
     doubts += [] if judged is None or settings.candidates else device_warning(judged)
     doubts += doubts_about(clinical, labels.of_reader, region, facts.blood)
+    doubts += ostium_warning(root_at_ostia(facts, labels, courses)) if clinical.status == "automatic" else []
     doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
     doubts += [] if reader is None else numbering_warning(reader.sites, facts)
     if decomposed is not None:

@@ -52,21 +52,10 @@ class LesionNet(nn.Module):
         fine = self.fine(self.stem(x[:, :LESION_IMAGES]))
         middle = self.middle(self.joined(torch.cat([self.down(fine), context], 1)))
         lower = self.lower(middle)
-        y = self.from_lowest(torch.cat([_enlarged(self.dropout(self._lowest(lower)), 2), lower], 1))
+        y = self.from_lowest(torch.cat([_enlarged(self.dropout(self.lowest(lower)), 2), lower], 1))
         y = self.from_lower(torch.cat([_enlarged(y, 2), middle], 1))
         y = self.from_middle(torch.cat([_enlarged(y, (1, 2, 2)), fine], 1))
         return self.from_fine(torch.cat([_enlarged(y, 2), x[:, :LESION_IMAGES]], 1))
-
-    def _lowest(self, lower: torch.Tensor) -> torch.Tensor:
-        """Return the lowest features, in float32 also where a training computes in bfloat16.
-
-        They are two voxels deep, where PyTorch 2.13 and 2.14 leave gradients of convolutions in bfloat16 on
-        processors partly uninitialised.
-        """
-        if not torch.is_autocast_enabled(lower.device.type):
-            return self.lowest(lower)
-        with torch.autocast(lower.device.type, enabled=False):
-            return self.lowest(lower.float())
 
 
 def _enlarged(x: torch.Tensor, factor: int | tuple[int, int, int]) -> torch.Tensor:

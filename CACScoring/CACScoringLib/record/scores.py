@@ -116,7 +116,9 @@ class Verdict:
         kinds: Probability of each kind of lesion by the lesion network (`networks.configs.LESION_KINDS`), before
             calibration; empty for place alone, and of the calcium map.
         is_stent: True if it looks like a stent. Not written.
-        in_artery: Probability of lying in the territory of an artery. Not written.
+        coronary: Probability of being coronary calcium by the lesion network, before calibration, of its plaque. Not
+            written.
+        in_artery: Probability of lying in the territory of an artery, of its plaque. Not written.
     """
 
     artery: Artery
@@ -127,6 +129,7 @@ class Verdict:
     reason: str = ""
     kinds: dict[str, float] = field(default_factory=dict)
     is_stent: bool = False
+    coronary: float = 0.0
     in_artery: float = 0.0
 
     @property

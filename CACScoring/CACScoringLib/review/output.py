@@ -15,7 +15,7 @@ from ..results import ScoreResult
 
 ABOUT_CANDIDATES = (
     *("unreviewed", "automatic", "lesions-given", "lesions-automatic"),
-    *("noise-candidates", "doubt-decides", "possible-stent"),
+    *("noise-candidates", "doubt-decides", "possible-stent", "ostium-doubtful"),
     *("reviewed-empty", "unassigned-left-out", "label-outside-heart", "possible-metal"),
 )
 """Warnings of a run about its lesions, obsolete after a review; those about the scan stay."""

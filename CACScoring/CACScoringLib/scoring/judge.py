@@ -1,10 +1,11 @@
 """Verdicts about lesions: the lesion network answers for every dense voxel, and each lesion carries what follows.
 
-Voxels that the network names alike make a lesion. One of an artery counts in it; noise and devices where arteries run
-are left out; calcium of valves, aorta and pericardium is non-coronary. Lesions far from any artery keep the site of
-their territory. What is dense in the calcium map has the same verdicts; a lesion of the map where nothing is dense is
-judged by its place, its peak and the slice classifier, with the weights of a logistic regression. Calibration and
-weights are stored with the model of the map (`cac calibrate`).
+Voxels that the network names alike make a lesion, and pieces of one plaque are judged together. A lesion of an artery
+counts in it; noise and devices where arteries run are left out; calcium of valves, aorta and pericardium is
+non-coronary. Lesions far from any artery keep the site of their territory. What is dense in the calcium map has the
+same verdicts; a lesion of the map where nothing is dense is judged by its place, its peak and the slice classifier,
+with the weights of a logistic regression. Calibration and weights are stored with the model of the map
+(`cac calibrate`).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from .parts import (
     hanging_together,
     slice_components,
     voxel_parts,
+    without_devices_in_plaque,
     without_faint_stents,
 )
 from .score import LesionLabels, ScanFacts
@@ -162,20 +164,22 @@ def verdicts(facts: ScanFacts, calibration: VerdictCalibration) -> LesionLabels 
     scan, dense, is_asked = facts.scan, facts.answers.voxels, facts.answers.is_asked
     nearby = dense.where(is_asked)
     kinds = without_faint_stents(facts.answers.kinds, nearby.flat, scan.hu)
+    kinds = without_devices_in_plaque(kinds, nearby.flat, scan.hu)
     hu, is_gated = scan.hu.reshape(-1)[nearby.flat], scan.acquisition.gating is not None
 
     parts = voxel_parts(nearby.flat, nearby.arteries, kinds, hu, scan.grid)
     coronary, in_artery = parts.means[:, CORONARY_KINDS].sum(axis=1), parts.means[:, len(LESION_KINDS) :].sum(axis=1)
-    probability = calibration.lesions.probability(coronary, in_artery, is_gated)
+    evidence = np.stack([calibration.lesions.probability(coronary, in_artery, is_gated), coronary, in_artery], axis=1)
+    evidence = evidence[parts.plaque]
     sites = dense.sites.copy()
-    sites[is_asked] = _sites_of_parts(parts, nearby, probability >= calibration.counts_from)[parts.part]
+    sites[is_asked] = _sites_of_parts(parts, nearby, evidence[:, 0] >= calibration.counts_from)[parts.part]
     lesions = find_lesions(scan, Labelled(dense.flat, sites), facts.rules)
     voxels = lesions.voxels
     _, at_lesion, at_nearby = np.intersect1d(voxels.flat, nearby.flat, assume_unique=True, return_indices=True)
-    # A lesion's probability is the mean of its parts': at the limit or above it exactly if the lesion counts.
-    columns = np.column_stack([kinds, nearby.arteries, probability[parts.part]])[at_nearby]
+    # A lesion's probability is the mean of its plaques': at the limit or above it exactly if the lesion counts.
+    columns = np.column_stack([kinds, nearby.arteries, evidence[parts.part]])[at_nearby]
     means = dense_means(voxels.ids[at_lesion], columns, hu[at_nearby])
-    judged = _with_verdicts(lesions, means[:, :-1], means[:, -1])
+    judged = _with_verdicts(lesions, means[:, : -evidence.shape[1]], means[:, -evidence.shape[1] :])
     return LesionLabels("automatic", facts.rules, _calcium_of(judged), knows_elsewhere=True, judged=judged)
 
 
@@ -199,33 +203,35 @@ def _sites_of_parts(parts: VoxelParts, nearby: DenseVoxels, counts: np.ndarray) 
     return sites.astype(np.uint8)
 
 
-def _with_verdicts(lesions: LesionSet, means: np.ndarray, probabilities: np.ndarray) -> LesionSet:
+def _with_verdicts(lesions: LesionSet, means: np.ndarray, evidence: np.ndarray) -> LesionSet:
     """Return lesions with verdicts by the mean answer about their voxels.
 
     Args:
         lesions: Lesions with their sites.
         means: Mean probability of LESION_KINDS and of the territories of MAIN_ARTERIES in each, by its ID
             [IDs, columns]; 0 without an answer.
-        probabilities: Calibrated probability of being coronary calcium of each, by its ID [IDs].
+        evidence: Of the plaque of each, by its ID [IDs, 3]: calibrated probability of being coronary calcium, that by
+            the lesion network alone, and the probability of an artery's territory.
     """
     arteries = artery_chances(means, means[:, len(LESION_KINDS) :])
     verdicts: list[Verdict | None] = []
     for number, site in zip(lesions.ids, lesions.columns["site"], strict=True):
         is_judged = number < len(means) and means[number].any()
-        judged = _verdict(site, means[number], arteries[number], float(probabilities[number])) if is_judged else None
+        judged = _verdict(site, means[number], arteries[number], evidence[number]) if is_judged else None
         verdicts.append(judged)
     return lesions.with_columns(verdict=verdicts)
 
 
-def _verdict(site: Site, means: np.ndarray, arteries: np.ndarray, probability: float) -> Verdict:
+def _verdict(site: Site, means: np.ndarray, arteries: np.ndarray, evidence: np.ndarray) -> Verdict:
     """Return the verdict about a lesion.
 
     Args:
         site: Site of the lesion.
         means: Mean probability of LESION_KINDS and of the territories of MAIN_ARTERIES in it, [columns].
         arteries: Probability of each of MAIN_ARTERIES if it is coronary, [4].
-        probability: Calibrated probability of being coronary calcium.
+        evidence: Of its plaque, as of `_with_verdicts`, [3].
     """
+    probability, coronary, in_artery = evidence.tolist()
     counts = site in MAIN_ARTERIES
     artery = Artery(site) if counts else MAIN_ARTERIES[int(arteries.argmax())]
     verdict = Verdict(
@@ -236,7 +242,8 @@ def _verdict(site: Site, means: np.ndarray, arteries: np.ndarray, probability: f
         counts=counts,
         kinds={kind: float(share) for kind, share in zip(LESION_KINDS, means, strict=False)},
         is_stent=bool(means[LESION_KINDS.index("stent")] >= STENT_PROBABILITY),
-        in_artery=float(means[len(LESION_KINDS) :].sum()),
+        coronary=coronary,
+        in_artery=in_artery,
     )
     return verdict if counts else replace(verdict, reason=f"looks like {WORDS[likeliest_kind(verdict)]}")
 

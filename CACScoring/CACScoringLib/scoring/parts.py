@@ -53,12 +53,18 @@ LEAST_BY_NETWORK = 0.01
 MIN_BRANCH_MM = 5.0
 """Least length of an artery's part of a connected plaque beyond its other arteries; a shorter part is not split off."""
 
+GAP_MM = 5.0
+"""Largest gap in a slice, along each of its axes, between pieces of one plaque: motion and noise cut plaques. From 3 to
+8 mm the scores of people are the same."""
+
 _KIND_IN_ANSWER = np.array([[kind in kinds for kinds in ANSWERS.values()] for kind in LESION_KINDS], np.float32)
 
 EDGE_HU = 100.0
 """Voxels count by their excess over this in means of a lesion, because the network is unsure of its blurred edge."""
 
 _STENT, _NOISE = (LESION_KINDS.index(kind) for kind in ("stent", "noise"))
+
+_DEVICES = [LESION_KINDS.index(kind) for kind in ANSWERS["device"]]
 
 
 def connected_voxels(
@@ -177,11 +183,13 @@ class VoxelParts:
     Attributes:
         part: Number of each voxel's part, int [n].
         answers: Index in ANSWERS of each part, uint8 [parts].
-        means: Means of each part's voxels (`dense_means`), float [parts, columns].
+        plaque: Number of the plaque of each part (`plaques_of`), int [parts].
+        means: Means of each plaque's voxels (`dense_means`), float [plaques, columns].
     """
 
     part: np.ndarray
     answers: np.ndarray
+    plaque: np.ndarray
     means: np.ndarray
 
 
@@ -200,6 +208,31 @@ def without_faint_stents(kinds: np.ndarray, flat: np.ndarray, hu: np.ndarray) ->
     result = kinds.copy()
     result[:, _STENT] -= moved
     result[:, _NOISE] += moved
+    return result
+
+
+def without_devices_in_plaque(kinds: np.ndarray, flat: np.ndarray, hu: np.ndarray) -> np.ndarray:
+    """Move the probability of devices to the arteries in connected pieces that are likelier plaque than anything else.
+
+    Compact plaques of 700 to 900 HU look like clips in part, but a piece is one thing. Stents, which lie in arteries,
+    are neither.
+
+    Args:
+        kinds: Probability of each of LESION_KINDS at each voxel, [n, kinds].
+        flat: Indices of the voxels, rising.
+        hu: The scan, [k, j, i].
+    """
+    piece = connected_voxels(flat, np.zeros(len(flat), np.uint8), hu.shape)
+    means = dense_means(piece, kinds, hu.reshape(-1)[flat])
+    answers = means @ _KIND_IN_ANSWER
+    arteries = answers[:, :IN_ARTERY].sum(axis=1)
+    is_plaque = (arteries > answers[:, IN_ARTERY:].max(axis=1, initial=0))[piece]
+    result = kinds.copy()
+    devices = kinds[is_plaque][:, _DEVICES].sum(axis=1, keepdims=True)
+    result[np.ix_(is_plaque, _DEVICES)] = 0
+    # A voxel without an artery of its own takes those of its piece.
+    shares = kinds[is_plaque, :IN_ARTERY] + LEAST_BY_NETWORK * means[piece[is_plaque], :IN_ARTERY]
+    result[is_plaque, :IN_ARTERY] += devices * shares / shares.sum(axis=1, keepdims=True)
     return result
 
 
@@ -243,7 +276,42 @@ def voxel_parts(flat: np.ndarray, territories: np.ndarray, kinds: np.ndarray, hu
     count = int(part.max(initial=-1)) + 1
     answer_of_part = np.zeros(count, np.uint8)
     answer_of_part[part] = answers
-    return VoxelParts(part, answer_of_part, dense_means(part, np.concatenate([kinds, territories], axis=1), hu))
+    plaque = plaques_of(part, answer_of_part, flat, grid)
+    means = dense_means(plaque[part], np.concatenate([kinds, territories], axis=1), hu)
+    return VoxelParts(part, answer_of_part, plaque, means)
+
+
+def plaques_of(part: np.ndarray, answers: np.ndarray, flat: np.ndarray, grid: Grid) -> np.ndarray:
+    """Number the plaques that parts belong to, from 0, intp [parts].
+
+    Parts of one artery are one plaque if they lie in the same or in neighbouring slices and no more than GAP_MM apart
+    in them; all other parts are alone. Motion and noise cut a plaque into pieces, which are judged together.
+
+    Args:
+        part: Number of each voxel's part, int [n].
+        answers: Index in ANSWERS of each part, [parts].
+        flat: Indices of the voxels, rising [n].
+        grid: Grid of the scan.
+    """
+    count, reach = len(answers), 1 + 1e-6
+    # In these units, neighbouring slices and GAP_MM are one apart.
+    units = np.array([1.0, *(GAP_MM / np.array(grid.spacing_mm[1::-1]))])
+    places = np.stack(np.unravel_index(flat, grid.shape), axis=1) / units
+    order = np.argsort(part, kind="stable")
+    groups = np.split(places[order], np.cumsum(np.bincount(part, minlength=count))[:-1])
+    pairs = [(n, n) for n in range(count)]
+    for artery in range(IN_ARTERY):
+        numbers = np.flatnonzero(answers == artery).tolist()
+        for n, first in enumerate(numbers):
+            tree, low, high = cKDTree(groups[first]), groups[first].min(axis=0), groups[first].max(axis=0)
+            for second in numbers[:n]:
+                others = groups[second]
+                others = others[((others >= low - reach) & (others <= high + reach)).all(axis=1)]
+                if len(others) and tree.query(others, p=np.inf)[0].min() <= reach:
+                    pairs.append((first, second))
+    sources, targets = np.array(pairs, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(pairs), bool), (sources, targets)), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.intp)
 
 
 def artery_chances(kinds: np.ndarray, territories: np.ndarray) -> np.ndarray:

@@ -16,10 +16,11 @@ from ..core.ct import CTScan
 from ..core.labels import Artery, NonCoronary, Site
 from ..record.findings import BloodPool, MassCalibration
 from ..record.rules import ScoringRules
-from ..record.scores import COUNTED, LesionSet, LesionVoxels, MethodScore
+from ..record.scores import COUNTED, Lesion, LesionSet, LesionVoxels, MethodScore
 from .dense import DenseAnswers
 from .features import features_of
 from .mass import MAX_MEASURED, MeasuredMasses, lesion_masses, mass_columns
+from .ostium import ostial_calcium
 from .scores import method_score, non_coronary_score
 from .uncertainty import ScanErrors, with_intervals
 
@@ -102,7 +103,21 @@ def score(
     method = method_score(labels.status, labels.rules, table, labels.no_calcium, has_masses, elsewhere)
     if courses is not None:
         method = replace(method, features=features_of(method, facts.scan, courses))
-    return with_intervals(method, errors, labels.decided)
+    is_automatic = clinical is None and labels.status == "automatic"
+    ostial = root_at_ostia(facts, labels, courses) if is_automatic else []
+    return with_intervals(method, errors, labels.decided, ostial)
+
+
+def root_at_ostia(
+    facts: ScanFacts, labels: LesionLabels, courses: Mapping[Artery, Course] | None = None
+) -> list[Lesion]:
+    """Return calcium of the aortic root at ostia (`ostial_calcium`).
+
+    courses: Courses of the arteries; None to find them.
+    """
+    return ostial_calcium(
+        facts.scan, labels.rules, labels.lesions, facts.region.territory_labels, courses, labels.decided
+    )
 
 
 def _with_masses(

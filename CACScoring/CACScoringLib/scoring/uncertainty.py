@@ -23,6 +23,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -331,7 +332,9 @@ class ScanErrors:
         }
 
 
-def with_intervals(method: MethodScore, errors: ScanErrors, decided: Collection[int] = ()) -> MethodScore:
+def with_intervals(
+    method: MethodScore, errors: ScanErrors, decided: Collection[int] = (), ostial: Sequence[Lesion] = ()
+) -> MethodScore:
     """Add the intervals of a method's scores, and the category probabilities of an automatic score.
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
@@ -341,6 +344,8 @@ def with_intervals(method: MethodScore, errors: ScanErrors, decided: Collection[
         method: Scores by the method.
         errors: Errors of scores in this scan.
         decided: IDs of lesions that a reader has decided about.
+        ostial: Calcium of the aortic root that may be an artery's, as lesions of the artery. It belongs to the true
+            score with an even chance in the upper ends of intervals, and in the category probabilities.
     """
     decisive = decisive_lesions(method, decided)
     if decisive:
@@ -357,25 +362,33 @@ def with_intervals(method: MethodScore, errors: ScanErrors, decided: Collection[
     if uncertainty is None:
         return method
     candidates = method.lesions if method.is_map else method.listed
-    lesions = [(lesion, _probability(lesion, decided)) for lesion in candidates]
-    c = method.rules.calibration_mg_per_mm3_hu
+    likely = [(lesion, _probability(lesion, decided)) for lesion in candidates]
+    possible = [*likely, *((lesion, 0.5) for lesion in ostial)]
+    c, distance = method.rules.calibration_mg_per_mm3_hu, errors.distance
 
-    def amounts(measure: Callable[[Lesion], float], artery: Artery | None = None) -> LesionAmounts:
-        part = [(measure(x), p) for x, p in lesions if p > 0 and artery in (None, _artery(x))]
-        return LesionAmounts([amount for amount, _ in part], [p for _, p in part])
+    def interval(kind: ScoreErrors, measure: Callable[[Lesion], float], artery: Artery | None = None) -> Bounds:
+        low, high = kind.interval(_amounts(likely, measure, artery), distance)
+        return (low, max(high, kind.interval(_amounts(possible, measure, artery), distance)[1]) if ostial else high)
 
     def intervals(measure: Callable[[Lesion], float]) -> dict[str, Bounds]:
-        total = uncertainty.total.interval(amounts(measure), errors.distance)
-        of_arteries = {x.key: uncertainty.artery.interval(amounts(measure, x), errors.distance) for x in MAIN_ARTERIES}
-        return {TOTAL: total, **of_arteries}
+        of_arteries = {artery.key: interval(uncertainty.artery, measure, artery) for artery in MAIN_ARTERIES}
+        return {TOTAL: interval(uncertainty.total, measure), **of_arteries}
 
-    of_scores = intervals(lambda lesion: lesion.clinical_agatston)
+    of_scores = intervals(attrgetter("clinical_agatston"))
     masses = {} if c is None else intervals(lambda lesion: c * lesion.pseudo_mass_hu_mm3)
     method = replace(_with(method, of_scores, masses), calibrated_on=errors.calibrated_on)
     if method.probabilities_withheld:
         return method
-    distribution = uncertainty.total.distribution(amounts(lambda lesion: lesion.clinical_agatston), errors.distance)
+    distribution = uncertainty.total.distribution(_amounts(possible, attrgetter("clinical_agatston")), distance)
     return replace(method, category_probabilities=dict(zip(CATEGORIES, distribution.chances(LIMITS), strict=True)))
+
+
+def _amounts(
+    lesions: Sequence[tuple[Lesion, float]], measure: Callable[[Lesion], float], artery: Artery | None = None
+) -> LesionAmounts:
+    """Return the amounts of lesions, each with its probability of belonging to the score, of an artery or of all."""
+    part = [(measure(x), p) for x, p in lesions if p > 0 and artery in (None, _artery(x))]
+    return LesionAmounts([amount for amount, _ in part], [p for _, p in part])
 
 
 def _probability(lesion: Lesion, decided: Collection[int]) -> float:

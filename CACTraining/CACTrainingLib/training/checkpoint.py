@@ -19,7 +19,7 @@ from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.files import atomic_write
 from CACScoringLib.core.text import OUTPUT, RESUME
 
-from .distributed import from_first
+from .distributed import choose_precision, from_first
 from .run_folder import CHECKPOINT
 from .settings import LoopSettings, facts_of
 from .task import Task
@@ -57,6 +57,7 @@ class CheckpointedTraining:
         self.checkpoint = folder / CHECKPOINT
         folder.mkdir(parents=True, exist_ok=True)
         self.averaged = copy.deepcopy(task.modules[task.exported]).to(fabric.device)
+        choose_precision(fabric, task.modules.values())
         for name, module in task.modules.items():
             task.modules[name] = fabric.setup_module(module)
         for name, optimizer in task.optimizers.items():

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.plugins.precision import Precision
 from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import nn
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.models.inference import choose_device
@@ -30,7 +32,7 @@ PATIENCE = timedelta(days=1)
 def make_fabric(half_precision: bool, device: str = "auto", devices: int = 1) -> Fabric:
     """Make the Fabric of the processes that torchrun has started; without torchrun, of `devices` on this machine.
 
-    half_precision: True for bfloat16 on devices that compute in it natively. Raises CTError.
+    half_precision: True for bfloat16 on devices that compute in it natively (see `choose_precision`). Raises CTError.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     device = choose_device(device)
@@ -54,6 +56,25 @@ def _has_bfloat16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+def choose_precision(fabric: Fabric, networks: Iterable[nn.Module]) -> None:
+    """Compute in float32 from here on if 3-D networks learn on a processor.
+
+    In bfloat16, PyTorch 2.13 overruns memory there: gradients of convolutions over few slices are partly uninitialised,
+    and processors with AMX end in a segmentation fault. 2-D networks, and GPUs, are not affected.
+
+    Args:
+        fabric: Fabric of the training, whose networks are not set up yet.
+        networks: All that learn.
+    """
+    if fabric.device.type == "cpu" and any(map(is_volumetric, networks)):
+        fabric.strategy.precision = Precision()
+
+
+def is_volumetric(network: nn.Module) -> bool:
+    """Return True for a network with 3-D convolutions."""
+    return any(parameter.ndim == 5 for parameter in network.parameters())
 
 
 def from_first(fabric: Fabric, job: Callable[[], T]) -> T:

@@ -28,7 +28,8 @@ class LoopSettings:
         patience: Validations without progress after which the training stops early; None never stops it.
         decay_from: Share of the run after which the learning rate falls linearly to 5 %; 1 keeps it, as published.
         average: Decay of the running average of weights that is validated and stored; 0 stores the weights themselves.
-        half_precision: True for bfloat16 on devices that compute in it natively.
+        half_precision: True for bfloat16 on devices that compute in it natively; 3-D networks learn in float32 on
+            processors all the same (`distributed.choose_precision`). The card states what was used (`precision`).
         restarts: Maximum number of returns to the last healthy networks after a collapse.
         validation_share: Proportion of the patients to validate on.
         seed: Random seed of the weights, the batches and the split.

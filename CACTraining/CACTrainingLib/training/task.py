@@ -12,6 +12,7 @@ from torch import nn
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError
 
+from .distributed import is_volumetric
 from .settings import LoopSettings
 
 Settings = TypeVar("Settings", covariant=True)
@@ -20,8 +21,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 def channels_last(network: Network) -> Network:
     """Store a network's kernels in the order in which convolutions are fastest; return the network."""
-    is_volumetric = any(parameter.ndim == 5 for parameter in network.parameters())
-    memory_format = torch.channels_last_3d if is_volumetric else torch.channels_last
+    memory_format = torch.channels_last_3d if is_volumetric(network) else torch.channels_last
     return network.to(memory_format=memory_format)  # type: ignore[call-overload]  # the stub lacks it
 
 

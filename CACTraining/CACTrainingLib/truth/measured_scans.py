@@ -27,7 +27,6 @@ from CACScoringLib.models.cards import StoredModel, read_card
 from CACScoringLib.models.choice import Networks, load_networks
 from CACScoringLib.models.inference import use_threads
 from CACScoringLib.models.operating_points import SCORING_LIMIT
-from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
@@ -36,7 +35,6 @@ from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.dense import DenseVoxels
 from CACScoringLib.scoring.judge import lesions_beneath
 from CACScoringLib.scoring.lesions import score_labels
-from CACScoringLib.scoring.parts import CORONARY_KINDS
 from CACScoringLib.scoring.sites import map_features, verdicts_by_place
 from CACScoringLib.scoring.uncertainty import LesionCalibration, log_odds, place_log_odds
 
@@ -47,7 +45,7 @@ from ..project.training_scan import TrainingScan
 ModelPaths = Mapping[str, Path]
 """Cards of the models that score, by network."""
 
-VERSION = 23
+VERSION = 24
 """Version of the cached results; those of other versions are measured again."""
 
 CORONARY_MG_CM3 = 10.0
@@ -58,8 +56,8 @@ MAP_RULE = {"min_healthy_hu": None, "floor_hu": 20.0}
 bundled map captures half as much calcium (0.35 instead of 0.70)."""
 
 LOGIT, PLACE = "network_logit", "place_logit"
-"""Evidence of a dense lesion: log-odds of being coronary calcium by the lesion network, before calibration, and of
-lying in the territory of an artery."""
+"""Evidence of a dense lesion, of its plaque: log-odds of being coronary calcium by the lesion network, before
+calibration, and of lying in the territory of an artery."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +201,10 @@ def _tables(result: ScoreResult, truth: np.ndarray) -> tuple[dict[str, Any], dic
     judged = [lesion for lesion in clinical.listed if lesion.verdict is not None]
     dense = LesionSet.of(judged, clinical.table.every)
     verdicts = [lesion.verdict for lesion in judged if lesion.verdict is not None]
-    coronary = [sum(verdict.kinds[LESION_KINDS[n]] for n in CORONARY_KINDS) for verdict in verdicts]
-    evidence = {LOGIT: log_odds(np.array(coronary)), PLACE: place_log_odds(np.array([v.in_artery for v in verdicts]))}
+    evidence = {
+        LOGIT: log_odds(np.array([verdict.coronary for verdict in verdicts])),
+        PLACE: place_log_odds(np.array([verdict.in_artery for verdict in verdicts])),
+    }
     in_map, record = mapped.lesion_set, result.record
     probabilities = np.array([math.nan if p is None else p for p in record.slice_probabilities or ()], float)
     places = verdicts_by_place(in_map, DenseVoxels.of(in_map, result.region.territories))

@@ -20,6 +20,7 @@ from CACScoringLib.quality.normalisation import (
     normalisation_warnings,
     normalised,
     slice_weights,
+    tissue_noise,
 )
 from CACScoringLib.scoring.lesions import ScoringRules, find_lesions
 from CACScoringLib.scoring.scores import score_of
@@ -93,6 +94,31 @@ def test_thin_slices_are_averaged_and_an_object_keeps_its_mass():
     assert normal.acquisition.slice_thickness_mm == 3.0
     record = record_of(whole_record() | {"normalisation": json.loads(json.dumps(asdict(normalisation)))})
     assert (normalised(scan, record.normalisation).hu == normal.hu).all()
+
+
+def _noisy(sd_hu, thickness_mm):
+    """Return soft tissue with white noise."""
+    noise = np.random.default_rng(0).normal(40, sd_hu, (8, 140, 140)).round().astype(np.int16)
+    return CTScan(image_of(noise, (0.8, 0.8, thickness_mm)), Acquisition("test", slice_thickness_mm=thickness_mm))
+
+
+@pytest.mark.parametrize(
+    ("sd_hu", "thickness_mm", "is_averaged"),
+    [(80, 1.5, True), (55, 1.5, False), (80, 3.0, False)],
+    ids=["noisy and thin", "thin", "noisy"],
+)
+def test_thin_slices_are_averaged_if_they_are_noisier_than_known(sd_hu, thickness_mm, is_averaged):
+    scan = _noisy(sd_hu, thickness_mm)
+    assert tissue_noise(scan) == pytest.approx(sd_hu, rel=0.1)
+    normalisation = normalisation_of(scan)
+    codes = [warning.code for warning in normalisation_warnings(normalisation)]
+    assert ("slices-averaged" in codes) == bool(normalisation.slice_weights) == is_averaged
+    assert normalisation.gain or not is_averaged
+    assert normalised(scan, normalisation_of(scan, "off")) is scan
+
+
+def test_noise_of_a_picture_without_tissue_is_unknown():
+    assert tissue_noise(CTScan(image_of(np.full((3, 60, 60), 500, np.int16)), Acquisition("test"))) is None
 
 
 def _agatston(scan):

@@ -83,7 +83,7 @@ def test_a_left_out_lesion_that_counts_has_a_mass(review):
 
 def as_written(verdict):
     kinds = {kind: share for kind, share in verdict.kinds.items() if share >= MIN_WRITTEN}
-    return replace(verdict, kinds=kinds, second=None, is_stent=False, in_artery=0.0)
+    return replace(verdict, kinds=kinds, second=None, is_stent=False, coronary=0.0, in_artery=0.0)
 
 
 def numbers(result):

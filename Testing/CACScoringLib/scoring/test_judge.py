@@ -127,6 +127,27 @@ def test_a_lesion_of_parts_that_do_not_count_is_improbable_itself(touching_scan)
     assert lesion.verdict.probability == pytest.approx(np.average(of_parts, weights=(LAD - 100, ROOT - 100)), abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("gap", "expected"),
+    [(0, {(48, 0.71, True)}), (3, {(32, 0.71, True), (16, 0.71, True)}), (8, {(32, 0.9, True), (16, 0.52, False)})],
+)
+def test_cutting_a_plaque_does_not_flip_its_verdict(gap, expected):
+    """Excesses of 150 and 300 HU in 32 and 16 voxels weigh the same; both pieces count unless they lie far apart."""
+    scan = heart.scan()
+    hu = np.minimum(scan.hu, 100)
+    k, j, i = heart.calcium()[0]
+    hu[k, j, i] = 250
+    hu[k, j, i.stop + gap : i.stop + gap + 2] = 400
+    image = image_of(hu, scan.image.GetSpacing())
+    image.CopyInformation(scan.image)
+    answers = {250: {"LAD": 0.9, "noise": 0.1}, 400: {"LAD": 0.52, "noise": 0.48}}
+    lesions = judged(answers, scan=replace(scan, image=image)).lesions
+    found = {(lesion.voxels, round(lesion.verdict.probability, 2), lesion.verdict.counts) for lesion in lesions}
+    assert found == expected
+    for verdict in (lesion.verdict for lesion in lesions):
+        assert verdict.coronary == pytest.approx(verdict.probability, abs=1e-6), "the evidence is the plaque's"
+
+
 @pytest.mark.parametrize("kind", ["noise", "clip"])
 def test_noise_and_devices_near_arteries_are_left_out(kind):
     facts = facts_of({**USUAL, LAD: {kind: 0.7, "LAD": 0.3}})

@@ -7,7 +7,14 @@ from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.scoring.dense import DenseVoxels
-from CACScoringLib.scoring.parts import ANSWERS, artery_chances, dense_means, voxel_parts
+from CACScoringLib.scoring.parts import (
+    ANSWERS,
+    artery_chances,
+    dense_means,
+    plaques_of,
+    voxel_parts,
+    without_devices_in_plaque,
+)
 
 ANYWHERE = dict.fromkeys(ARTERIES, 0.25)
 """Territories that leave the artery to the network."""
@@ -107,3 +114,83 @@ def test_means_of_dense_voxels_are_weighted_by_their_excess():
     groups, columns = np.array([0, 0, 1, 3]), np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.0], [1.0, 1.0]])
     means = dense_means(groups, columns, np.array([150.0, 300.0, 90.0, 101.0]))
     np.testing.assert_allclose(means, [[0.2, 0.8], [0.5, 0.0], [0.0, 0.0], [1.0, 1.0]])
+
+
+def device_in(first, second, gap=0):
+    """Return kinds of two neighbouring groups of four voxels of 300 HU, after devices in plaque were moved.
+
+    gap: Voxels between the groups.
+    """
+    hu = np.zeros((1, 1, 8 + gap), np.float32)
+    hu[..., :4] = hu[..., 4 + gap :] = 300
+    kinds = np.concatenate([np.tile(shares(row), (4, 1)) for row in (first, second)])
+    moved = without_devices_in_plaque(kinds, np.flatnonzero(hu), hu)
+    return [{kind: p for kind, p in zip(LESION_KINDS, row.tolist(), strict=True) if p} for row in moved[[0, -1]]]
+
+
+def test_a_device_in_plaque_is_plaque():
+    """The piece as a whole decides: .45 LAD and .15 RCA, .40 clip. Each voxel keeps the proportion of its arteries."""
+    first, second = device_in({"LAD": 0.6, "RCA": 0.3, "clip": 0.1}, {"LAD": 0.3, "clip": 0.5, "lead": 0.2})
+    assert first == pytest.approx({"LAD": 0.6 / 0.9, "RCA": 0.3 / 0.9}, abs=1e-3)
+    assert second == pytest.approx({"LAD": 1.0, "RCA": 0.0}, abs=0.01)
+
+
+def test_a_voxel_of_a_plaque_that_is_all_device_has_the_arteries_of_its_piece():
+    assert device_in({"LAD": 0.9, "RCA": 0.1}, {"clip": 0.4, "stent": 0.6})[1] == pytest.approx(
+        {"LAD": 0.36, "RCA": 0.04, "stent": 0.6}
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "gap"),
+    [
+        ({"LAD": 0.4, "clip": 0.6}, {"LAD": 0.4, "clip": 0.6}, 0),
+        ({"LAD": 1.0}, {"clip": 1.0}, 1),
+        ({"LAD": 0.3, "noise": 0.5, "clip": 0.2}, {"LAD": 0.3, "noise": 0.5, "clip": 0.2}, 0),
+        ({"stent": 0.6, "clip": 0.4}, {"stent": 0.6, "clip": 0.4}, 0),
+    ],
+    ids=["device", "apart", "noise", "stent"],
+)
+def test_a_device_elsewhere_stays_one(first, second, gap):
+    assert device_in(first, second, gap) == [pytest.approx(first), pytest.approx(second)]
+
+
+def plaques(*pieces):
+    """Number the plaques of pieces, each with its answer and its boxes along k, j, i in voxels of 1 × 1 × 3 mm."""
+    volume = np.full((4, 30, 30), -1)
+    for number, (_, *box) in enumerate(pieces):
+        volume[tuple(slice(*side) for side in box)] = number
+    flat = np.flatnonzero(volume >= 0)
+    answers = np.array([list(ANSWERS).index(answer) for answer, *_ in pieces], np.uint8)
+    grid = Grid((30, 30, 4), (1.0, 1.0, 3.0), (0.0, 0.0, 0.0))
+    return plaques_of(volume.reshape(-1)[flat], answers, flat, grid).tolist()
+
+
+PLAQUE = ("LAD", (1, 2), (0, 4), (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("second", "is_same"),
+    [
+        (("LAD", (1, 2), (0, 4), (8, 9)), True),
+        (("LAD", (1, 2), (0, 4), (9, 10)), False),
+        (("LAD", (1, 2), (8, 9), (8, 9)), True),
+        (("LAD", (2, 3), (8, 9), (0, 4)), True),
+        (("LAD", (3, 4), (0, 4), (0, 4)), False),
+        (("LM", (1, 2), (0, 4), (5, 9)), False),
+        (("noise", (1, 2), (0, 4), (5, 9)), False),
+    ],
+    ids=["5 mm", "6 mm", "both axes", "next slice", "two slices on", "another artery", "noise"],
+)
+def test_pieces_of_one_artery_a_few_millimetres_apart_are_one_plaque(second, is_same):
+    first, other = plaques(PLAQUE, second)
+    assert (first == other) == is_same
+
+
+def test_pieces_are_one_plaque_through_others_between_them():
+    ends = [("LAD", (1, 2), (0, 4), (12, 16)), ("noise", (1, 2), (20, 24), (0, 4)), ("noise", (1, 2), (26, 29), (0, 4))]
+    first, last, *noise = plaques(PLAQUE, *ends)
+    assert len({first, last, *noise}) == 4
+    with_middle = plaques(PLAQUE, *ends, ("LAD", (2, 3), (0, 4), (6, 10)))
+    assert with_middle[0] == with_middle[1] == with_middle[-1]
+    assert plaques() == []
