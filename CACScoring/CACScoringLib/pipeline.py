@@ -40,12 +40,12 @@ from .scoring.judge import (
     verdict_calibration,
     verdicts,
 )
+from .scoring.label_arteries import artery_warnings, by_territory
 from .scoring.labels import (
     ReaderLabels,
     candidate_labels,
     labels_of_reader,
     map_labels,
-    numbering_warning,
     reader_labels,
     unlabelled_warning,
 )
@@ -80,6 +80,8 @@ class ScoreSettings(ScoringSwitches):
         calibration: Mass calibration of an insert in the scan or of a digital patient; None for that of the rules, or
             the best one known.
         mass_table: CSV of the user's mass calibrations (`mass_calibration.from_table`).
+        arteries_by_territory: Assign a reader's coronary lesions to arteries by the network's territories, whatever
+            artery they are labelled.
     """
 
     rules: ScoringRules = field(default_factory=ScoringRules)
@@ -94,6 +96,7 @@ class ScoreSettings(ScoringSwitches):
     without_completion: bool = False
     calibration: MassCalibration | None = None
     mass_table: Path | None = None
+    arteries_by_territory: bool = False
 
     def __post_init__(self) -> None:
         if self.sex not in ("F", "M", None):
@@ -181,7 +184,7 @@ def score_scan(
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition, rules)
-    reader = None if lesions is None else reader_labels(lesions, scan, rules)
+    reader = None if lesions is None else reader_labels(lesions, scan, rules, settings.arteries_by_territory)
     calibration = verdict_calibration(networks, settings.decomposition)
     measurement = measure(scan, settings, rules, heart, networks, calibration, progress, pericardium, reader)
     with progress.step("scores"):
@@ -257,6 +260,8 @@ def score_measurement(
     card = None if networks is None else networks.calibrated
     has_device = judged is not None and has_coronary_device(judged)
     errors = errors_in(card, facts.scan, facts.blood, region.mask, has_device)
+    if reader is not None and settings.arteries_by_territory:
+        reader = by_territory(reader, facts)
     if reader is not None:
         labels = labels_of_reader(facts, reader, status, None if settings.candidates else automatic)
     elif automatic is None or settings.candidates:
@@ -269,7 +274,7 @@ def score_measurement(
     doubts += [] if judged is None or settings.candidates else device_warning(judged)
     doubts += doubts_about(clinical, labels.of_reader, region, facts.blood)
     doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
-    doubts += [] if reader is None else numbering_warning(reader.sites, facts)
+    doubts += [] if reader is None else artery_warnings(reader.sites, facts)
     if decomposed is not None:
         in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices, calibration, automatic)
         methods["decomposition"] = score(facts, in_map, errors, clinical, courses)
