@@ -19,6 +19,7 @@ from .core.acquisition import key_fault, with_pseudonym
 from .core.ct import CTScan, ScanWarning
 from .core.decoding import content_of
 from .core.errors import CTError
+from .core.header_ranges import AGE, KVP
 from .core.labels import TERRITORIES
 from .core.progress import Progress
 from .models.choice import Networks
@@ -52,12 +53,6 @@ from .scoring.labels import (
 from .scoring.score import ScanFacts, score
 from .scoring.scores import categories_of, percentile_of
 from .scoring.uncertainty import VerdictCalibration
-
-MIN_KVP, MAX_KVP = 50.0, 200.0
-"""Range of the tube voltages of CT scanners, kV."""
-
-MAX_AGE_YEARS = 120
-"""Highest age of a person that settings take."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +96,10 @@ class ScoreSettings(ScoringSwitches):
     def __post_init__(self) -> None:
         if self.sex not in ("F", "M", None):
             raise CTError(f"The setting sex is {self.sex!r}. Write F or M, or leave it out.")
-        if self.age_years is not None and not 0 <= self.age_years <= MAX_AGE_YEARS:
-            raise CTError(f"The setting age_years is {self.age_years}. Give an age from 0 to {MAX_AGE_YEARS}.")
-        if self.kvp is not None and not MIN_KVP <= self.kvp <= MAX_KVP:
-            raise CTError(
-                f"The tube voltage is {self.kvp:g} kV. Give one from {MIN_KVP:g} to {MAX_KVP:g}, such as 120."
-            )
+        if self.age_years is not None and not AGE.holds(self.age_years):
+            raise CTError(f"The setting age_years is {self.age_years}. Give {AGE}.")
+        if self.kvp is not None and not KVP.holds(self.kvp):
+            raise CTError(f"The tube voltage is {self.kvp:g} kV. Give {KVP}, such as 120.")
 
 
 @dataclass(frozen=True)

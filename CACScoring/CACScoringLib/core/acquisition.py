@@ -16,7 +16,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from .errors import CTError
 from .files import read_file, resource_rows, user_data_folder, write_once
+from .header_ranges import FIELD_RANGES
 
 
 def terms_of(kind: str) -> set[str]:
@@ -68,7 +70,7 @@ def _plain(text: str | None) -> str:
 class Acquisition:
     """Acquisition parameters of a scan, and who was scanned. None means unknown.
 
-    Fields of IDENTIFYING identify a person: `facts` omits them by default.
+    Fields of IDENTIFYING identify a person: `facts` omits them by default. Numbers out of FIELD_RANGES raise CTError.
 
     Attributes:
         file_format: Source of the scan, such as "DICOM" or "memory".
@@ -121,6 +123,12 @@ class Acquisition:
     shifted_day: int | None = None
     patient_key: str | None = None
     identity_digests: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, allowed in FIELD_RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not allowed.holds(value):
+                raise CTError(f"The {allowed.name} ({name}) is {value:g}. Give {allowed}, or leave it out.")
 
     @property
     def identity(self) -> dict[str, str]:

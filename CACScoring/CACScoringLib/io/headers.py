@@ -17,6 +17,7 @@ import numpy as np
 from ..core.ct import ScanWarning
 from ..core.errors import NotHounsfieldError, NotVolumeError, UnreadableError
 from ..core.files import resource_rows
+from ..core.header_ranges import RANGES
 from ..core.text import abbreviated_list
 from ..core.warning_codes import run_checks
 from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
@@ -70,9 +71,6 @@ _COMMON = {
 _LOSSY_SYNTAXES = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 """JPEG baseline and extended, and JPEG-LS near-lossless: transfer syntaxes that are made to lose detail."""
 
-MAX_SLOPE, MAX_INTERCEPT_HU = 1000.0, 100_000.0
-"""Largest rescale slope and intercept of HU."""
-
 _RESCALE = {"RescaleSlope": (1, "rescale slope"), "RescaleIntercept": (1, "rescale intercept")}
 
 
@@ -93,6 +91,7 @@ def check_headers(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     facts = (_phases, _trigger_times, _missing_images, _field_of_view, _unusual_position)
     warnings = run_checks(
         "headers",
+        implausible=_implausible_numbers(slices),
         unspecified=(slices[0].text("RescaleType") or "").upper() == "US",
         differences=_differences(slices),
         acquisitions=_acquisitions(slices),
@@ -125,16 +124,6 @@ def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
 
 def _check_rescale(slices: list[DicomSlice]) -> None:
     check_numbers(slices, _RESCALE, NotHounsfieldError)
-    zero = [s.name for s in slices if s.number("RescaleSlope") == 0]
-    if zero:
-        raise NotHounsfieldError(f"The rescale slope is 0 in {abbreviated_list(zero)}. Export the series again.")
-    for keyword, limit in (("RescaleSlope", MAX_SLOPE), ("RescaleIntercept", MAX_INTERCEPT_HU)):
-        impossible = [s.name for s in slices if abs(s.number(keyword) or 0.0) > limit]
-        if impossible:
-            raise NotHounsfieldError(
-                f"The {_RESCALE[keyword][1]} is beyond ±{limit:g} in {abbreviated_list(impossible)}, so the values are "
-                "no HU. Export the series again."
-            )
     # PS3.3 C.8.2.1: the type may be absent if it is HU.
     types = sorted({(s.text("RescaleType") or "HU").upper() for s in slices})
     if len(types) > 1:
@@ -188,6 +177,17 @@ def _differences(slices: list[DicomSlice]) -> str:
         odd = abbreviated_list(s.name for s, rescale in zip(slices, rescales, strict=True) if rescale != usual)
         differences.append(f"rescale to HU, unlike the other slices' in {odd}")
     return "; ".join(differences)
+
+
+def _implausible_numbers(slices: list[DicomSlice]) -> list[str]:
+    """List the tube voltages and slice thicknesses that no CT has; they count as unknown."""
+    stated = {
+        f"{RANGES[keyword].name} {text}"
+        for keyword in ("KVP", "SliceThickness")
+        for slice_ in slices
+        if (text := slice_.text(keyword)) is not None and slice_.number(keyword) is None
+    }
+    return sorted(stated)
 
 
 def _phases(slices: list[DicomSlice]) -> Facts:
