@@ -33,6 +33,16 @@ ContrastBolusAgent, without accents. Where they state no injected agent, the blo
 _NO_NAMES = terms_of("placeholder")
 """Words of placeholders for an ID or a name, without accents."""
 
+_KERNELS = resource_rows("kernels.csv")
+"""Kernels that change HU, by manufacturer: pattern of their names, what their values are those of, and the source."""
+
+AS_120_KVP = "120 kVp"
+"""Values of a kernel whose images look as at 120 kVp, whatever their tube voltage."""
+
+_MIX = re.compile(r"(?<![A-Z])[FM][_ ]?0[.,]\d+\b", re.IGNORECASE)
+"""Weight of one tube voltage in Siemens' dual-energy images mixed of both ("F_0.5", "M_0.3"), as descriptions state it.
+The mixture is made to look as at 120 kVp (Yu et al. 2009, doi:10.1118/1.3077921)."""
+
 IDENTIFYING = ("patient_name", "patient_id", "patient_id_issuer", "patient_birth_date", "study_date", "series_uid")
 """Fields that identify a person."""
 
@@ -160,11 +170,24 @@ class Acquisition:
         return bool({"TIN", "SN"} & set((self.filter_material or "").upper().split()))
 
     @property
+    def kernel_values(self) -> str | None:
+        """What the values are those of, by a kernel that changes HU; None for other kernels."""
+        maker, kernel = (self.manufacturer or "").upper(), (self.kernel or "").upper().split()
+        rows = (row for row in _KERNELS if row["manufacturer"] in (maker or row["manufacturer"]))
+        return next((row["values"] for row in rows if kernel and re.fullmatch(row["kernel"], kernel[0])), None)
+
+    @property
+    def energy_mix(self) -> str | None:
+        """Weight that the description of a mixture of two tube voltages states, such as "F_0.5"; None of others."""
+        match = _MIX.search(self.series_description or "")
+        return match[0] if match else None
+
+    @property
     def calcium_kvp(self) -> float | None:
-        """Tube voltage whose thresholds hold: 120 for Siemens' calcium-aware kernels, such as Sa36, and tin filters."""
-        # Booij et al. 2020, doi:10.1007/s00330-020-06709-9; at 130 HU, tin-filtered scans at 100 kVp score 35 for 42
-        # at 120 kVp (medians of 78 patients; Apfaltrer et al. 2018), and no thresholds are published for them.
-        is_like_120_kvp = self.has_tin_filter or re.match(r"Sa\d", self.kernel or "")
+        """Tube voltage whose thresholds hold: 120 for tin filters, mixed energies, and kernels such as Sa36."""
+        # At 130 HU, tin-filtered scans at 100 kVp score 35 for 42 at 120 kVp (medians of 78 patients; Apfaltrer et al.
+        # 2018), and no thresholds are published for them.
+        is_like_120_kvp = self.has_tin_filter or self.energy_mix or self.kernel_values == AS_120_KVP
         return 120.0 if self.kvp and is_like_120_kvp else self.kvp
 
     def facts(self, identify: bool = False) -> dict[str, str | float | None]:

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from ..core.acquisition import AS_120_KVP, Acquisition
 from ..core.ct import ScanWarning
 from ..core.errors import NotHounsfieldError, NotVolumeError, UnreadableError
 from ..core.files import resource_rows
 from ..core.header_ranges import RANGES
 from ..core.text import abbreviated_list
 from ..core.warning_codes import run_checks
-from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
+from .dicom import DicomSlice, check_numbers, first_value, translate_dicom_errors, value_of
 
 Facts = dict[str, Any]
 """Facts of headers by name, of which checks.csv has the limits, and what its messages need."""
@@ -88,6 +89,7 @@ def check_headers(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     _check_pixel_descriptions(slices)
     _check_rescale(slices)
     _check_modality_table(slices)
+    _check_kernel(slices)
     facts = (_phases, _trigger_times, _missing_images, _field_of_view, _unusual_position)
     warnings = run_checks(
         "headers",
@@ -152,6 +154,23 @@ def _check_modality_table(slices: list[DicomSlice]) -> None:
                 f"{slice_.name} states a Modality LUT and a rescale that give other values. Export the series again "
                 "with a rescale alone."
             )
+
+
+def _check_kernel(slices: list[DicomSlice]) -> None:
+    """Raise if a kernel makes other values than HU, although the header states HU."""
+    if values := density_of_kernel(slices):
+        kernel = first_value(slices, DicomSlice.text, "ConvolutionKernel")
+        raise NotHounsfieldError(
+            f"The kernel {kernel} makes images of {values}, not HU: calcium in them is far less dense, or vanishes. "
+            "Give a series with another kernel."
+        )
+
+
+def density_of_kernel(slices: list[DicomSlice]) -> str | None:
+    """Return what a kernel's values are instead of HU; None if they are HU."""
+    maker, kernel = (first_value(slices, DicomSlice.text, name) for name in ("Manufacturer", "ConvolutionKernel"))
+    values = Acquisition("DICOM", manufacturer=maker, kernel=kernel).kernel_values
+    return None if values == AS_120_KVP else values
 
 
 def _is_lossy(slices: list[DicomSlice]) -> bool:

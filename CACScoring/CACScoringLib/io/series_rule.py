@@ -17,7 +17,7 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from .acquisition import contrast_agent_of, free_text
 from .dicom import DicomSlice, first_value
-from .headers import computed_warnings
+from .headers import computed_warnings, density_of_kernel
 from .stack import stack_of, without_strays
 
 THICKNESS_MM = (2.5, 3.0)
@@ -162,7 +162,7 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
         field_mm=pixel_mm[1] * columns if pixel_mm and columns else None,
         phase_percent=phases.pop() if len(phases) == 1 else None,
         contrast_agent=agent_named(contrast_agent_of(images)),
-        is_computed=bool(computed_warnings(images)),
+        is_computed=bool(computed_warnings(images) or density_of_kernel(images)),
         fault=fault,
     )
 

@@ -96,6 +96,7 @@ def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHO
         run_checks(
             "acquisition",
             tin=acquisition.has_tin_filter,
+            mix="" if acquisition.has_tin_filter else acquisition.energy_mix or "",
             no_voltage=kvp is None,
             voltage=None if kvp is None or acquisition.has_tin_filter else abs(kvp - STANDARD_KVP),
             kvp=kvp,

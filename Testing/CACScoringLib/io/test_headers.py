@@ -203,6 +203,14 @@ def test_an_impossible_rescale_is_refused(tmp_path, tags):
     refuses(tmp_path, NotHounsfieldError, r"stated: .*slice000")
 
 
+@pytest.mark.parametrize("kernel", ["Sd36f", ["Sd40d", "2"]])
+def test_a_kernel_of_electron_density_is_refused_although_the_values_are_called_hu(tmp_path, kernel):
+    write_series(
+        tmp_path, chest_hu(), tags={"Manufacturer": "SIEMENS", "ConvolutionKernel": kernel, "RescaleType": "HU"}
+    )
+    refuses(tmp_path, NotHounsfieldError, "electron density")
+
+
 @pytest.mark.parametrize(
     ("position", "orientation", "is_warned"),
     [

@@ -130,3 +130,9 @@ def test_no_choice_of_a_part_of_a_scan(tmp_path):
     )
     refuses(tmp_path, SeriesChoiceError, "'all'")
     assert len(read_ct(tmp_path, "all").hu) == 38
+
+
+def test_a_kernel_of_electron_density_is_chosen_last(tmp_path):
+    write(tmp_path, 1, Manufacturer="SIEMENS", ConvolutionKernel="Sd36f")
+    write(tmp_path, 2, Manufacturer="SIEMENS", ConvolutionKernel="Br64")
+    assert choice_in(tmp_path)[0] == 2
