@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from .dates import without_dates
 from .errors import CTError
 from .files import read_file, resource_rows, user_data_folder, write_once
 from .header_ranges import FIELD_RANGES
@@ -263,13 +264,19 @@ def unnamed_scan(name: str, acquisition: Acquisition) -> str:
     return f"scan-{acquisition.study_digest[:8]}" if acquisition.study_digest else "scan"
 
 
-def unnamed(text: str, acquisition: Acquisition) -> str:
+def unnamed(text: str, acquisition: Acquisition, every_date: bool = False) -> str:
     """Return a text of words and paths without those that state patient, ID, birth date, study date or series.
+
+    Args:
+        text: The text.
+        acquisition: Whose facts are removed; the two dates in any usual form.
+        every_date: Remove every date with a year of four digits, as from texts that people type.
 
     Examples:
         >>> unnamed("cac score /data/Mueller_Eva/ct", Acquisition("DICOM", patient_name="MÜLLER^EVA"))
         'cac score /data/scan/ct'
     """
+    text = _undated(text, acquisition, every_date)
     names = {form for word in re.split(r"[\W\d_]+", acquisition.patient_name or "") for form in _forms(word)}
     dates = (acquisition.patient_birth_date, acquisition.study_date)
     facts = (acquisition.patient_id, acquisition.series_uid, *dates)
@@ -282,6 +289,24 @@ def unnamed(text: str, acquisition: Acquisition) -> str:
         return bool(short & words) or any(name in form for form in _forms(part) for name in long)
 
     return re.sub(r"[^\s'\"=,:{}/\\]+", lambda part: "scan" if is_named(part[0]) else part[0], text)
+
+
+def unnamed_message(message: str, acquisition: Acquisition) -> str:
+    """Return a message of this program without dates, IDs, and words with digits, underscores or dots of `unnamed`.
+
+    Plain words of the message stay, which may hold letters of a name by chance ("heart" of Mrs Hart).
+    """
+
+    def shown(part: re.Match[str]) -> str:
+        is_file = re.search(r"[\d_/\\]|\w\.\w", part[0]) is not None
+        return unnamed(part[0], acquisition) if is_file else part[0]
+
+    return re.sub(r"[^\s(),;]+", shown, _undated(message, acquisition, True))
+
+
+def _undated(text: str, acquisition: Acquisition, every: bool) -> str:
+    days = map(ordinal_of, (acquisition.patient_birth_date, acquisition.study_date))
+    return without_dates(text, {date.fromordinal(day) for day in days if day}, every)
 
 
 def _forms(text: str) -> set[str]:

@@ -36,7 +36,9 @@ def free_text(slices: Sequence[DicomSlice], keyword: str) -> str | None:
     Scanner operators type names and IDs into such texts.
     """
     text, *facts = (first_value(slices, DicomSlice.text, name) for name in (keyword, *_IDENTIFYING))
-    return text and unnamed(text, Acquisition("DICOM", **dict(zip(_IDENTIFYING.values(), facts, strict=True))))
+    person = dict(zip(_IDENTIFYING.values(), facts, strict=True))
+    dates = {name: _date(person[name]) for name in ("patient_birth_date", "study_date")}
+    return text and unnamed(text, Acquisition("DICOM", **(person | dates)), every_date=True)
 
 
 def contrast_agent_of(slices: Sequence[DicomSlice]) -> str | None:
