@@ -211,6 +211,7 @@ def run(options: argparse.Namespace) -> int:
             require(*options.extras(options))
         with on_cluster(options):
             options.run(options, progress)
+        sys.stdout.flush()  # raises here, not when Python ends
     except OutputError as error:
         progress.failed(str(error), BAD_USAGE)
         return BAD_USAGE
@@ -288,14 +289,23 @@ def _lacks(extra: str) -> bool:
 
 
 class _Pipe(io.FileIO):
-    """Raw output that drops what nobody reads any more."""
+    """Raw output that drops what nobody reads any more.
+
+    An error of the system, such as a full disk, is raised once, and never for standard error, which holds no results.
+    """
+
+    def __init__(self, number: int, stream: str) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._stream, self._drops = stream, stream == "stderr"
 
     def write(self, data: Buffer) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EINVAL, errno.EBADF):  # EINVAL: a closed pipe of Windows
-                raise
+            is_closed = error.errno in (errno.EPIPE, errno.EINVAL, errno.EBADF)  # EINVAL: a closed pipe of Windows
+            if not (is_closed or self._drops):
+                self._drops = True
+                raise OSError(error.errno, error.strerror, "Standard output") from error
             return memoryview(data).nbytes
 
 
@@ -313,7 +323,7 @@ def guard_streams() -> None:
             with suppress(io.UnsupportedOperation):  # a stream in memory has no number
                 if not stream.isatty():
                     stream.flush()
-                    raw = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
+                    raw = io.BufferedWriter(_Pipe(stream.fileno(), name))
                     is_prompt = stream.line_buffering or stream.write_through  # the latter with PYTHONUNBUFFERED
                     stream = io.TextIOWrapper(raw, stream.encoding, line_buffering=is_prompt)
             stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
