@@ -116,7 +116,10 @@ def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
             )
         keywords = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
         allocated, stored, high, sign = (slice_.number(keyword) for keyword in keywords)
-        is_valid = stored is None or (0 < stored <= (allocated or 0) and high in (None, stored - 1))
+        # Some writers state the word's highest bit for values in its lowest bits; `read_hu` looks at the pixels.
+        is_valid = stored is None or (
+            0 < stored <= (allocated or 0) and high in (None, stored - 1, (allocated or 0) - 1)
+        )
         if allocated not in (8, 16, 32) or not is_valid or sign not in (0, 1):
             raise UnreadableError(
                 f"{name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are stored, up to "
