@@ -97,7 +97,7 @@ class ScoreSettings(ScoringSwitches):
         if self.sex not in ("F", "M", None):
             raise CTError(f"The setting sex is {self.sex!r}. Write F or M, or leave it out.")
         if self.age_years is not None and not AGE.holds(self.age_years):
-            raise CTError(f"The setting age_years is {self.age_years}. Give {AGE}.")
+            raise CTError(f"The setting age_years is {self.age_years}. Give an age from {AGE}.")
         if self.kvp is not None and not KVP.holds(self.kvp):
             raise CTError(f"The tube voltage is {self.kvp:g} kV. Give {KVP}, such as 120.")
 

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.acquisition import FILE, key_file
 from ..core.errors import OutputError
@@ -110,6 +110,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message, message=True))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            names = [name for name in action.choices or () if isinstance(name, str)]
+            if not (alike := difflib.get_close_matches(str(value).lower(), names, 1)):
+                raise
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; did you mean {alike[0]}?") from error
 
     def _knows(self, option: str) -> bool:
         return option.partition("=")[0] in self._option_string_actions

@@ -112,12 +112,15 @@ def declare_actions(
 
 
 def add_progress_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --progress, which `main.run` needs of every command."""
+    """Add --progress, which `main.run` needs of every command, and --quiet."""
     parser.add_argument(
         "--progress",
         choices=("auto", "json", "none"),
         default="auto",
         help="how to report progress; none prints errors and severe warnings only",
+    )
+    parser.add_argument(
+        "-q", "--quiet", action="store_const", dest="progress", const="none", help="the same as --progress none"
     )
 
 
