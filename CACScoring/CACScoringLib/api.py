@@ -46,6 +46,7 @@ from .results import ScoreResult
 from .run import RunSettings, ScanInput, read_and_score, write_result
 from .scoring.comparison import Comparison
 from .scoring.comparison import compare as compare_results
+from .scoring.labels import require_lesions
 from .scoring.lesions import score_labels
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ _TYPES: dict[str, tuple[Any, str]] = {
     "model": (str | Sequence, "a name, or a list of names"),
     "device": (str, '"auto", "cpu" or "cuda"'),
     "threshold_only": (bool, "True or False"),
+    "arteries_by_territory": (bool, "True or False"),
     "allow_unusual": (bool, "True or False"),
     "earlier": (ScoreResult | ScoreRecord, "the result of cac.score or cac.read_result"),
     "later": (ScoreResult | ScoreRecord, "the result of cac.score or cac.read_result"),
@@ -148,6 +150,7 @@ def score(
     allow_unusual: bool = False,
     device: str = "auto",
     progress: bool = False,
+    arteries_by_territory: bool = False,
 ) -> CalciumResult:
     """Score a CT by the clinical rule and by the calcium map.
 
@@ -170,6 +173,8 @@ def score(
         allow_unusual: Score a contrast-enhanced scan, or one whose anatomy contradicts its header, with a warning.
         device: Device of the networks: "auto", "cpu" or "cuda".
         progress: Show a bar on standard error.
+        arteries_by_territory: Assign `lesions` to arteries by the network's territories, as those of a map of all
+            calcium; the result says so.
 
     Warns:
         UserWarning: The result has a severe warning, once per code; all are in `result.warnings` and are logged.
@@ -193,6 +198,7 @@ def score(
     """
     _check_types(rules=rules, kvp=kvp, reader=reader, model=model, device=device)
     _check_types(threshold_only=threshold_only, allow_unusual=allow_unusual)
+    _check_types(arteries_by_territory=arteries_by_territory)
     if reader is not None and lesions is None:
         raise CTError(f"{reader} reviewed no lesions: give the label map as lesions, or leave out the reader.")
     score_settings = ScoreSettings(
@@ -201,6 +207,7 @@ def score(
         kvp=kvp,
         allow_contrast=allow_unusual,
         allow_reversed=allow_unusual,
+        arteries_by_territory=arteries_by_territory,
     )
     scan_input = ScanInput(
         Path(ct) if isinstance(ct, str | Path) else _scan(ct),
@@ -330,7 +337,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
         TypeError: An argument is of another type.
         NotVolumeError: The image is not one three-dimensional grey-level volume.
         NotHounsfieldError: The values are not Hounsfield units.
-        MaskError: The labels do not fit the image.
+        MaskError: The labels do not fit the image, or are the mask of an organ.
 
     Examples:
         >>> scored = cac.agatston("ct.nrrd", "labels.nrrd")
@@ -342,6 +349,7 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
     scan = _scan(ct)
     _report(scan.warnings)
     on_grid, _ = mask_on_scan_grid(_read_image("labels", labels), scan, "label map", may_be_empty=True)
+    require_lesions(on_grid, scan, rules.threshold_hu)
     return score_labels(scan, on_grid, rules)
 
 

@@ -19,6 +19,7 @@ from .core.acquisition import key_fault, with_pseudonym
 from .core.ct import CTScan, ScanWarning
 from .core.decoding import content_of
 from .core.errors import CTError
+from .core.header_ranges import AGE, KVP
 from .core.labels import TERRITORIES
 from .core.progress import Progress
 from .models.choice import Networks
@@ -41,12 +42,12 @@ from .scoring.judge import (
     verdict_calibration,
     verdicts,
 )
+from .scoring.label_arteries import artery_warnings, by_territory
 from .scoring.labels import (
     ReaderLabels,
     candidate_labels,
     labels_of_reader,
     map_labels,
-    numbering_warning,
     reader_labels,
     unlabelled_warning,
 )
@@ -54,12 +55,6 @@ from .scoring.ostium import ostium_warning
 from .scoring.score import ScanFacts, root_at_ostia, score
 from .scoring.scores import categories_of, percentile_of
 from .scoring.uncertainty import VerdictCalibration
-
-MIN_KVP, MAX_KVP = 50.0, 200.0
-"""Range of the tube voltages of CT scanners, kV."""
-
-MAX_AGE_YEARS = 120
-"""Highest age of a person that settings take."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +77,8 @@ class ScoreSettings(ScoringSwitches):
         calibration: Mass calibration of an insert in the scan or of a digital patient; None for that of the rules, or
             the best one known.
         mass_table: CSV of the user's mass calibrations (`mass_calibration.from_table`).
+        arteries_by_territory: Assign a reader's coronary lesions to arteries by the network's territories, whatever
+            artery they are labelled.
     """
 
     rules: ScoringRules = field(default_factory=ScoringRules)
@@ -96,16 +93,15 @@ class ScoreSettings(ScoringSwitches):
     without_completion: bool = False
     calibration: MassCalibration | None = None
     mass_table: Path | None = None
+    arteries_by_territory: bool = False
 
     def __post_init__(self) -> None:
         if self.sex not in ("F", "M", None):
             raise CTError(f"The setting sex is {self.sex!r}. Write F or M, or leave it out.")
-        if self.age_years is not None and not 0 <= self.age_years <= MAX_AGE_YEARS:
-            raise CTError(f"The setting age_years is {self.age_years}. Give an age from 0 to {MAX_AGE_YEARS}.")
-        if self.kvp is not None and not MIN_KVP <= self.kvp <= MAX_KVP:
-            raise CTError(
-                f"The tube voltage is {self.kvp:g} kV. Give one from {MIN_KVP:g} to {MAX_KVP:g}, such as 120."
-            )
+        if self.age_years is not None and not AGE.holds(self.age_years):
+            raise CTError(f"The setting age_years is {self.age_years}. Give an age from {AGE}.")
+        if self.kvp is not None and not KVP.holds(self.kvp):
+            raise CTError(f"The tube voltage is {self.kvp:g} kV. Give {KVP}, such as 120.")
 
 
 @dataclass(frozen=True)
@@ -183,7 +179,7 @@ def score_scan(
     rules = settings.rules
     if settings.adapt_to_tube_voltage:
         rules = rules_for_tube_voltage(scan.acquisition, rules)
-    reader = None if lesions is None else reader_labels(lesions, scan, rules)
+    reader = None if lesions is None else reader_labels(lesions, scan, rules, settings.arteries_by_territory)
     calibration = verdict_calibration(networks, settings.decomposition)
     measurement = measure(scan, settings, rules, heart, networks, calibration, progress, pericardium, reader)
     with progress.step("scores"):
@@ -259,6 +255,8 @@ def score_measurement(
     card = None if networks is None else networks.calibrated
     has_device = judged is not None and has_coronary_device(judged)
     errors = errors_in(card, facts.scan, facts.blood, region.mask, has_device)
+    if reader is not None and settings.arteries_by_territory:
+        reader = by_territory(reader, facts)
     if reader is not None:
         labels = labels_of_reader(facts, reader, status, None if settings.candidates else automatic)
     elif automatic is None or settings.candidates:
@@ -272,7 +270,7 @@ def score_measurement(
     doubts += doubts_about(clinical, labels.of_reader, region, facts.blood)
     doubts += ostium_warning(root_at_ostia(facts, labels, courses)) if clinical.status == "automatic" else []
     doubts += [] if reader is None or judged is None else unlabelled_warning(reader.sites, judged)
-    doubts += [] if reader is None else numbering_warning(reader.sites, facts)
+    doubts += [] if reader is None else artery_warnings(reader.sites, facts)
     if decomposed is not None:
         in_map, calcium_map, map_doubts = map_labels(facts, decomposed, settings.slices, calibration, automatic)
         methods["decomposition"] = score(facts, in_map, errors, clinical, courses)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import SimpleITK as sitk
 
-from .core.acquisition import unnamed, unnamed_scan, with_pseudonym
+from .core.acquisition import unnamed, unnamed_message, unnamed_scan, with_pseudonym
 from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
 from .core.files import LAST_FILE, OutputFolder
 from .core.labels import Artery
@@ -221,9 +221,12 @@ def _unnamed(result: ScoreResult) -> ScoreResult:
     record, acquisition = result.record, result.record.acquisition
     name = record.input.name and unnamed_scan(record.input.name, acquisition)
     scan, provenance = result.scan.stating(source=Path(name) if name else None), record.provenance
+    warnings = tuple(replace(w, message=unnamed_message(w.message, acquisition)) for w in record.warnings)
     if provenance is not None and provenance.command is not None:
         provenance = replace(provenance, command=unnamed(provenance.command, acquisition))
-    return replace(result, scan=scan).stating(input=replace(record.input, name=name), provenance=provenance)
+    return replace(result, scan=scan).stating(
+        input=replace(record.input, name=name), provenance=provenance, warnings=warnings
+    )
 
 
 def _review(record: ScoreRecord, reader: str | None, time: str) -> ReviewRecord | None:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core.acquisition import FILE, key_file
 from ..core.errors import OutputError
@@ -110,6 +110,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message, message=True))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            names = [name for name in action.choices or () if isinstance(name, str)]
+            if not (alike := difflib.get_close_matches(str(value).lower(), names, 1)):
+                raise
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; did you mean {alike[0]}?") from error
 
     def _knows(self, option: str) -> bool:
         return option.partition("=")[0] in self._option_string_actions
@@ -211,6 +220,7 @@ def run(options: argparse.Namespace) -> int:
             require(*options.extras(options))
         with on_cluster(options):
             options.run(options, progress)
+        sys.stdout.flush()  # raises here, not when Python ends
     except OutputError as error:
         progress.failed(str(error), BAD_USAGE)
         return BAD_USAGE
@@ -288,14 +298,23 @@ def _lacks(extra: str) -> bool:
 
 
 class _Pipe(io.FileIO):
-    """Raw output that drops what nobody reads any more."""
+    """Raw output that drops what nobody reads any more.
+
+    An error of the system, such as a full disk, is raised once, and never for standard error, which holds no results.
+    """
+
+    def __init__(self, number: int, stream: str) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._stream, self._drops = stream, stream == "stderr"
 
     def write(self, data: Buffer) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EINVAL, errno.EBADF):  # EINVAL: a closed pipe of Windows
-                raise
+            is_closed = error.errno in (errno.EPIPE, errno.EINVAL, errno.EBADF)  # EINVAL: a closed pipe of Windows
+            if not (is_closed or self._drops):
+                self._drops = True
+                raise OSError(error.errno, error.strerror, "Standard output") from error
             return memoryview(data).nbytes
 
 
@@ -313,7 +332,7 @@ def guard_streams() -> None:
             with suppress(io.UnsupportedOperation):  # a stream in memory has no number
                 if not stream.isatty():
                     stream.flush()
-                    raw = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
+                    raw = io.BufferedWriter(_Pipe(stream.fileno(), name))
                     is_prompt = stream.line_buffering or stream.write_through  # the latter with PYTHONUNBUFFERED
                     stream = io.TextIOWrapper(raw, stream.encoding, line_buffering=is_prompt)
             stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show

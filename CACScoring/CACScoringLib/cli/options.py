@@ -112,12 +112,15 @@ def declare_actions(
 
 
 def add_progress_argument(parser: argparse.ArgumentParser) -> None:
-    """Add --progress, which `main.run` needs of every command."""
+    """Add --progress, which `main.run` needs of every command, and --quiet."""
     parser.add_argument(
         "--progress",
         choices=("auto", "json", "none"),
         default="auto",
         help="how to report progress; none prints errors and severe warnings only",
+    )
+    parser.add_argument(
+        "-q", "--quiet", action="store_const", dest="progress", const="none", help="the same as --progress none"
     )
 
 
@@ -203,6 +206,8 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
         lesions: Lesions: a DICOM segmentation or structure set whose segments are coded or named by artery, or labels:
             1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other; outside the arteries 8 aortic valve, 9 mitral annulus, 10 thoracic
             aorta, 11 other.
+        arteries_by_territory: Assign the lesions of --lesions to arteries by the network's territories, as those of a
+            map of all calcium; the result says so.
         earlier: Result of an earlier scan of the patient to compare with.
         different_patients: Compare with an earlier scan although the headers state different patients, as after
             de-identification; the result says so.
@@ -219,6 +224,7 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
     heart: Path | None = option(None, metavar="MASK")
     pericardium: Path | None = option(None, metavar="MASK")
     lesions: Path | None = option(None, metavar="LABELS")
+    arteries_by_territory: bool = False
     earlier: Path | None = option(None, metavar="RESULT")
     different_patients: bool = False
     scene: bool = False
@@ -304,6 +310,8 @@ def scoring_settings(options: Any, standard: RunSettings) -> RunSettings:
     score = from_file(options.settings, "scoring", settings.score)
     if getattr(options, "allow_unusual", False):
         score = replace(score, allow_contrast=True, allow_reversed=True)
+    if getattr(options, "arteries_by_territory", False):
+        score = replace(score, arteries_by_territory=True)
     switched: dict[str, Any] = {n: True for n in ("identify", "scene", "dicom") if getattr(options, n, False)}
     settings = replace(settings, score=settings_from(options, score, ("kvp",)), **switched)
     return settings_from(options, settings, ("reader",))

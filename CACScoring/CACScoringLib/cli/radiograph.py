@@ -30,7 +30,7 @@ STEPS = ("reading", "scoring", "report")
 
 FOR_A_CT = (
     *("ct", "series", "heart", "pericardium", "lesions", "earlier", "dicom"),
-    *("allow_unusual", "threshold_only", "whole_scan"),
+    *("arteries_by_territory", "allow_unusual", "threshold_only", "whole_scan"),
 )
 """Options of `cac score` that a radiograph does not take."""
 

@@ -16,7 +16,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from .dates import without_dates
+from .errors import CTError
 from .files import read_file, resource_rows, user_data_folder, write_once
+from .header_ranges import FIELD_RANGES
 
 
 def terms_of(kind: str) -> set[str]:
@@ -30,6 +33,16 @@ ContrastBolusAgent, without accents. Where they state no injected agent, the blo
 
 _NO_NAMES = terms_of("placeholder")
 """Words of placeholders for an ID or a name, without accents."""
+
+_KERNELS = resource_rows("kernels.csv")
+"""Kernels that change HU, by manufacturer: pattern of their names, what their values are those of, and the source."""
+
+AS_120_KVP = "120 kVp"
+"""Values of a kernel whose images look as at 120 kVp, whatever their tube voltage."""
+
+_MIX = re.compile(r"(?<![A-Z])[FM][_ ]?0[.,]\d+\b", re.IGNORECASE)
+"""Weight of one tube voltage in Siemens' dual-energy images mixed of both ("F_0.5", "M_0.3"), as descriptions state it.
+The mixture is made to look as at 120 kVp (Yu et al. 2009, doi:10.1118/1.3077921)."""
 
 IDENTIFYING = ("patient_name", "patient_id", "patient_id_issuer", "patient_birth_date", "study_date", "series_uid")
 """Fields that identify a person."""
@@ -68,7 +81,7 @@ def _plain(text: str | None) -> str:
 class Acquisition:
     """Acquisition parameters of a scan, and who was scanned. None means unknown.
 
-    Fields of IDENTIFYING identify a person: `facts` omits them by default.
+    Fields of IDENTIFYING identify a person: `facts` omits them by default. Numbers out of FIELD_RANGES raise CTError.
 
     Attributes:
         file_format: Source of the scan, such as "DICOM" or "memory".
@@ -122,6 +135,12 @@ class Acquisition:
     patient_key: str | None = None
     identity_digests: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, allowed in FIELD_RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not allowed.holds(value):
+                raise CTError(f"The {allowed.name} ({name}) is {value:g}. Give {allowed}, or leave it out.")
+
     @property
     def identity(self) -> dict[str, str]:
         """Facts that tell patients apart, by field, in one spelling.
@@ -152,11 +171,24 @@ class Acquisition:
         return bool({"TIN", "SN"} & set((self.filter_material or "").upper().split()))
 
     @property
+    def kernel_values(self) -> str | None:
+        """What the values are those of, by a kernel that changes HU; None for other kernels."""
+        maker, kernel = (self.manufacturer or "").upper(), (self.kernel or "").upper().split()
+        rows = (row for row in _KERNELS if row["manufacturer"] in (maker or row["manufacturer"]))
+        return next((row["values"] for row in rows if kernel and re.fullmatch(row["kernel"], kernel[0])), None)
+
+    @property
+    def energy_mix(self) -> str | None:
+        """Weight that the description of a mixture of two tube voltages states, such as "F_0.5"; None of others."""
+        match = _MIX.search(self.series_description or "")
+        return match[0] if match else None
+
+    @property
     def calcium_kvp(self) -> float | None:
-        """Tube voltage whose thresholds hold: 120 for Siemens' calcium-aware kernels, such as Sa36, and tin filters."""
-        # Booij et al. 2020, doi:10.1007/s00330-020-06709-9; at 130 HU, tin-filtered scans at 100 kVp score 35 for 42
-        # at 120 kVp (medians of 78 patients; Apfaltrer et al. 2018), and no thresholds are published for them.
-        is_like_120_kvp = self.has_tin_filter or re.match(r"Sa\d", self.kernel or "")
+        """Tube voltage whose thresholds hold: 120 for tin filters, mixed energies, and kernels such as Sa36."""
+        # At 130 HU, tin-filtered scans at 100 kVp score 35 for 42 at 120 kVp (medians of 78 patients; Apfaltrer et al.
+        # 2018), and no thresholds are published for them.
+        is_like_120_kvp = self.has_tin_filter or self.energy_mix or self.kernel_values == AS_120_KVP
         return 120.0 if self.kvp and is_like_120_kvp else self.kvp
 
     def facts(self, identify: bool = False) -> dict[str, str | float | None]:
@@ -232,13 +264,19 @@ def unnamed_scan(name: str, acquisition: Acquisition) -> str:
     return f"scan-{acquisition.study_digest[:8]}" if acquisition.study_digest else "scan"
 
 
-def unnamed(text: str, acquisition: Acquisition) -> str:
+def unnamed(text: str, acquisition: Acquisition, every_date: bool = False) -> str:
     """Return a text of words and paths without those that state patient, ID, birth date, study date or series.
+
+    Args:
+        text: The text.
+        acquisition: Whose facts are removed; the two dates in any usual form.
+        every_date: Remove every date with a year of four digits, as from texts that people type.
 
     Examples:
         >>> unnamed("cac score /data/Mueller_Eva/ct", Acquisition("DICOM", patient_name="MÜLLER^EVA"))
         'cac score /data/scan/ct'
     """
+    text = _undated(text, acquisition, every_date)
     names = {form for word in re.split(r"[\W\d_]+", acquisition.patient_name or "") for form in _forms(word)}
     dates = (acquisition.patient_birth_date, acquisition.study_date)
     facts = (acquisition.patient_id, acquisition.series_uid, *dates)
@@ -251,6 +289,24 @@ def unnamed(text: str, acquisition: Acquisition) -> str:
         return bool(short & words) or any(name in form for form in _forms(part) for name in long)
 
     return re.sub(r"[^\s'\"=,:{}/\\]+", lambda part: "scan" if is_named(part[0]) else part[0], text)
+
+
+def unnamed_message(message: str, acquisition: Acquisition) -> str:
+    """Return a message of this program without dates, IDs, and words with digits, underscores or dots of `unnamed`.
+
+    Plain words of the message stay, which may hold letters of a name by chance ("heart" of Mrs Hart).
+    """
+
+    def shown(part: re.Match[str]) -> str:
+        is_file = re.search(r"[\d_/\\]|\w\.\w", part[0]) is not None
+        return unnamed(part[0], acquisition) if is_file else part[0]
+
+    return re.sub(r"[^\s(),;]+", shown, _undated(message, acquisition, True))
+
+
+def _undated(text: str, acquisition: Acquisition, every: bool) -> str:
+    days = map(ordinal_of, (acquisition.patient_birth_date, acquisition.study_date))
+    return without_dates(text, {date.fromordinal(day) for day in days if day}, every)
 
 
 def _forms(text: str) -> set[str]:

@@ -114,7 +114,11 @@ def add_options(parser: argparse._ActionsContainer, kind: type, *names: str) -> 
         if choice := option.pop("exclusive", None):
             exclusive = group.add_mutually_exclusive_group
             group = groups.get(choice) or groups.setdefault(choice, exclusive(required=choice == "required"))
-        group.add_argument(flag or name, **option)
+        group.add_argument(*filter(None, (_SHORT_FLAGS.get(flag), flag or name)), **option)
+
+
+_SHORT_FLAGS = {"--output": "-o"}
+"""One-letter names of options, the same in every command."""
 
 
 def _flag(name: str) -> str:

@@ -355,6 +355,8 @@ def _drawn_pixels(blocks: _Blocks) -> np.ndarray:
     for k, plane in enumerate(blocks.hu):
         dense = plane[(plane >= low) & (plane < high)]
         counts[k] = np.bincount(np.rint(dense).astype(int) - low, minlength=high - low + 1)[: high - low]
+    counts = _in_steps(counts)
+    high = low + counts.shape[1]
     present = np.flatnonzero(counts.any(0))
     if present.size and counts[:, max(0, present[-1] - NEARBY_HU) : present[-1]].any():
         counts[:, present[-1]] = 0  # denser values were cut off
@@ -363,6 +365,19 @@ def _drawn_pixels(blocks: _Blocks) -> np.ndarray:
     padded = np.pad(counts, ((0, 0), (NEARBY_HU, NEARBY_HU)))
     nearby = sum(padded[:, NEARBY_HU + step :][:, : high - low] for step in steps) / len(steps)
     return ((counts - nearby) / (np.sqrt(nearby + 1) + 0.1 * nearby)).max(1)
+
+
+def _in_steps(counts: np.ndarray) -> np.ndarray:
+    """Return counts of values without the columns between the values of a scan that is stored in steps.
+
+    counts: Number of pixels in each slice by HU, [slice, value].
+    """
+    gaps = np.diff(np.flatnonzero(counts.any(0)))
+    step = int(np.bincount(gaps).argmax()) if gaps.size else 1
+    if step == 1:
+        return counts
+    padded = np.pad(counts, ((0, 0), (0, -counts.shape[1] % step)))
+    return padded.reshape(len(counts), -1, step).sum(2)
 
 
 def _row_breaks(blocks: _Blocks) -> np.ndarray:

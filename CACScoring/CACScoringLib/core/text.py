@@ -75,6 +75,7 @@ REPLACE = Remedy(", or replace results with --overwrite", ", or replace results 
 SERIES = Remedy("--series, or the column series of a table", "cac.read_ct(path, series=UID)", "the DICOM module")
 DEVICE = Remedy("--device cpu or auto", 'device="cpu"', "the device Processor")
 UNUSUAL = Remedy("--allow-unusual", "allow_unusual=True", "under Input, Advanced")
+MASKS = Remedy("--heart or --pericardium", "heart or pericardium", "Heart mask or Pericardium")
 MODEL = Remedy("--model", "model", "the model under Input")
 RESUME = Remedy("--resume", "resume", "Resume")
 START = Remedy("--start", "start", "Start from")

@@ -26,10 +26,10 @@ from ..core.labels import NOT_CORONARY, SITE_NAMES, SNOMED_CODES, Artery, is_not
 from ..core.text import printable
 from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded, translate_dicom_errors
-from ..io.files import real_files
 from ..io.reading import overlap_message
 from ..record.rules import ScoringRules
 from ..scoring.lesions import score_labels
+from .belonging import check_origin, frames_of
 from .codes import CORONARY
 from .source import MANUFACTURER
 
@@ -87,15 +87,13 @@ def read_review_file(path: Path) -> ReviewFile:
         if str(data.SOPClassUID) in SEGMENTATIONS:
             items = [item for item in data.SegmentSequence if int(item.SegmentNumber)]
             names, makers = [item.get("SegmentLabel") for item in items], [i.get("SegmentAlgorithmType") for i in items]
-            frames = [data.get("FrameOfReferenceUID")]
         else:
             items = list(data.StructureSetROISequence)
             names, makers = [item.get("ROIName") for item in items], [i.get("ROIGenerationAlgorithm") for i in items]
-            frames = [item.get("ReferencedFrameOfReferenceUID") for item in items]
-    frames_of_reference = tuple(dict.fromkeys(str(uid) for uid in frames if uid))
+        frames = tuple(sorted(frames_of(data)[0]))
     automatic = bool(makers) and all(str(kind).upper() == "AUTOMATIC" for kind in makers)
     status = ("automatic" if automatic else "reviewed") if data.get("Manufacturer") == MANUFACTURER else None
-    return ReviewFile(tuple(printable(str(name or "")) for name in names), frames_of_reference, automatic, status)
+    return ReviewFile(tuple(printable(str(name or "")) for name in names), frames, automatic, status)
 
 
 def read_reviewed(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
@@ -106,7 +104,7 @@ def read_reviewed(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarni
         scan: The scan. Lesions on its grid are returned on it, others on the grid of the file.
 
     Returns:
-        The labels, and a warning if contours do not lie in the scan's slices.
+        The labels, and warnings about their origin, and contours that do not lie in the scan's slices.
 
     Raises:
         MaskError: A segment has no known site, segments overlap, or they were drawn on another scan.
@@ -115,9 +113,11 @@ def read_reviewed(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarni
     data = read_bounded(path)
     with translate_dicom_errors(path.name):
         _check_kind(data, path.name)
+        doubts = check_origin(data, scan, path.name)
         if str(data.SOPClassUID) in SEGMENTATIONS:
-            return _segmentation(data, scan, path.name), ()
-        return _structures(data, scan, path.name)
+            return _segmentation(data, scan, path.name), doubts
+        labels, warnings = _structures(data, scan, path.name)
+        return labels, (*doubts, *warnings)
 
 
 def _check_kind(data: Dataset, name: str) -> None:
@@ -165,7 +165,6 @@ def _segmentation(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
         raise UnreadableError(message) from error
     if data.SegmentationType == "FRACTIONAL":
         raise MaskError(f"{name} is a fractional segmentation. Export it as a binary one.")
-    _check_frame_of_reference(data.get("FrameOfReferenceUID"), scan, name)
     items = [item for item in data.SegmentSequence if int(item.SegmentNumber)]
     labels = labels_of(
         "segment",
@@ -245,8 +244,6 @@ def _structures(data: Dataset, scan: CTScan, name: str) -> tuple[sitk.Image, tup
     drawn = [contours for contours in data.get("ROIContourSequence") or () if contours.get("ContourSequence")]
     numbers = [int(contours.ReferencedROINumber) for contours in drawn]
     labels = labels_of("structure", name, [(n, str(rois[n].get("ROIName") or ""), coded.get(n, [])) for n in numbers])
-    for number in numbers:
-        _check_frame_of_reference(rois[number].get("ReferencedFrameOfReferenceUID"), scan, name)
     corners = [_corners(contours.ContourSequence, scan.image, name) for contours in drawn]
     combined = [
         any(contour.ContourGeometricType == "CLOSEDPLANAR_XOR" for contour in contours.ContourSequence)
@@ -436,18 +433,6 @@ def _on_contour(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         centres = centres[is_near & ((centres >= 0) & (centres < shape)).all(axis=1)]
         pixels[tuple(centres.T)] = True
     return pixels
-
-
-def _check_frame_of_reference(uid: object, scan: CTScan, name: str) -> None:
-    if not uid or not scan.dicom_files:
-        return
-    with real_files(scan.dicom_files[:1]) as (file,):
-        header = read_bounded(file, stop_before_pixels=True, specific_tags=["FrameOfReferenceUID"])
-    if header.get("FrameOfReferenceUID") and str(header.FrameOfReferenceUID) != str(uid):
-        raise MaskError(
-            f"{name} was drawn on another scan: its frame of reference is not that of the CT. Give the lesions of this "
-            "scan."
-        )
 
 
 def label_of(name: str, coded: Iterable[Dataset]) -> int | None:

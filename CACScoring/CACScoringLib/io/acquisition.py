@@ -8,13 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from ..core.acquisition import Acquisition, agent_named, unnamed
+from ..core.header_ranges import AGE
 from .dicom import DicomSlice, first_value
-
-MIN_MASS_FACTOR, MAX_MASS_FACTOR = 0.3, 2.0
-"""Plausible range of a scanner's mass factor, mg/cm³ of hydroxyapatite per HU; 70 to 140 kVp give 0.4 to 1."""
-
-_HEIGHTS_M, _WEIGHTS_KG = (0.4, 2.5), (3.0, 400.0)
-"""Plausible heights and weights; centimetres and pounds that were entered for metres and kilograms are mostly not."""
 
 _IDENTIFYING = {
     "PatientName": "patient_name",
@@ -41,7 +36,9 @@ def free_text(slices: Sequence[DicomSlice], keyword: str) -> str | None:
     Scanner operators type names and IDs into such texts.
     """
     text, *facts = (first_value(slices, DicomSlice.text, name) for name in (keyword, *_IDENTIFYING))
-    return text and unnamed(text, Acquisition("DICOM", **dict(zip(_IDENTIFYING.values(), facts, strict=True))))
+    person = dict(zip(_IDENTIFYING.values(), facts, strict=True))
+    dates = {name: _date(person[name]) for name in ("patient_birth_date", "study_date")}
+    return text and unnamed(text, Acquisition("DICOM", **(person | dates)), every_date=True)
 
 
 def contrast_agent_of(slices: Sequence[DicomSlice]) -> str | None:
@@ -59,13 +56,9 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
     def number(keyword: str) -> float | None:
         return first_value(slices, DicomSlice.number, keyword)
 
-    def plausible(keyword: str, low: float, high: float) -> float | None:
-        value = number(keyword)
-        return value if value is not None and low <= value <= high else None
-
     def factors(keyword: str, count: int) -> tuple[float | None, ...]:
         values = first_value(slices, lambda slice_, name: slice_.numbers(name, count), keyword)
-        return values if values and all(MIN_MASS_FACTOR <= v <= MAX_MASS_FACTOR for v in values) else (None,) * count
+        return values or (None,) * count
 
     small, medium, large = factors("CalciumScoringMassFactorDevice", 3)
     series_number = number("SeriesNumber")
@@ -91,8 +84,8 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
         patient_id_issuer=text("IssuerOfPatientID"),
         patient_name=text("PatientName"),
         patient_birth_date=_date(text("PatientBirthDate")),
-        patient_height_m=plausible("PatientSize", *_HEIGHTS_M),
-        patient_weight_kg=plausible("PatientWeight", *_WEIGHTS_KG),
+        patient_height_m=number("PatientSize"),
+        patient_weight_kg=number("PatientWeight"),
         mass_factor_patient=factors("CalciumScoringMassFactorPatient", 1)[0],
         mass_factor_small=small,
         mass_factor_medium=medium,
@@ -143,4 +136,5 @@ def _age_years(text: str | None) -> int | None:
     """Return the completed years of a DICOM age string (PS3.5: three digits and D, W, M or Y)."""
     match = re.fullmatch(r"(\d{1,3})([DWMY])", (text or "").upper())
     per_year = {"D": 365.25, "W": 365.25 / 7, "M": 12, "Y": 1}
-    return int(int(match[1]) / per_year[match[2]]) if match else None
+    years = int(int(match[1]) / per_year[match[2]]) if match else None
+    return years if years is not None and AGE.holds(years) else None

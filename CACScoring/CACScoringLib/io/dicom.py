@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import math
 import os
 import re
 import zlib
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.files import open_file, resource_rows
+from ..core.header_ranges import RANGES, are_in_range
 from ..core.text import abbreviated_list, printable
 from .files import archives_in, files_below, incompleteness, original_of
 
@@ -94,12 +94,13 @@ class DicomSlice:
         return printable(" ".join(str(part) for part in parts if part is not None)) or None
 
     def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
+        """Return the numbers of an element; None if they are missing, broken, or out of the element's range."""
         value = self.value(keyword)
         try:
             numbers = tuple(float(part) for part in (value if count > 1 else [value]))
         except (TypeError, ValueError, OverflowError):
             return None
-        return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else None
+        return numbers if len(numbers) == count and are_in_range(keyword, numbers) else None
 
     def number(self, keyword: str) -> float | None:
         numbers = self.numbers(keyword, 1)
@@ -365,12 +366,15 @@ def _inflate(file: BinaryIO, kind: int, path: Path) -> Iterator[bytes]:
 def check_numbers(slices: list[DicomSlice], needed: dict[str, tuple[int, str]], error: type[CTError]) -> None:
     """Raise an error if slices lack numbers. needed: Count and name of the numbers, by keyword."""
     for keyword, (count, name) in needed.items():
-        incomplete = [s.name for s in slices if s.numbers(keyword, count) is None]
-        if incomplete:
-            raise error(
-                f"{len(incomplete)} of {len(slices)} slices have no {name}: {abbreviated_list(incomplete)}. Export the "
-                "series again from the scanner or archive."
-            )
+        incomplete = [s for s in slices if s.numbers(keyword, count) is None]
+        if not incomplete:
+            continue
+        stated = next((text for text in (s.text(keyword) for s in incomplete) if text), None)
+        reason = f" ({RANGES[keyword]}; stated: {stated})" if stated and keyword in RANGES else ""
+        raise error(
+            f"{len(incomplete)} of {len(slices)} slices have no {name}{reason}: "
+            f"{abbreviated_list(s.name for s in incomplete)}. Export the series again from the scanner or archive."
+        )
 
 
 def first_value(slices: Sequence[DicomSlice], get: Callable[..., Any], keyword: str) -> Any:

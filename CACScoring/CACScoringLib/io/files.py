@@ -30,6 +30,15 @@ _PLACEHOLDER = re.compile(r"\.(?P<name>.+)\.icloud", re.IGNORECASE)
 _UNFINISHED = re.compile(r".+\.(crdownload|part|partial|download)", re.IGNORECASE)
 """Names of browsers for downloads that have not ended."""
 
+_START_BYTES = 512
+"""Bytes by which a file that stands for another is recognized."""
+
+_WEB_PAGE, _WEB_PAGES = (
+    re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head)\b", re.IGNORECASE),
+    (".html", ".htm", ".xhtml"),
+)
+"""Beginning of a web page, and endings of files that ought to be one."""
+
 _DRIVE_PART = re.compile(r"(?P<download>.*-\d{8}T\d{6}Z(-\d+)?-)(?P<number>\d{3})\.zip", re.IGNORECASE)
 """Names of the archives into which Google Drive splits a download."""
 
@@ -100,9 +109,16 @@ def incompleteness(path: Path) -> str:
     if _UNFINISHED.fullmatch(path.name):
         return f"{path.name} is an unfinished download. Wait for its end, or download it again."
     with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\3\4"
-    if is_zip and not zipfile.is_zipfile(path):
+        start = file.read(_START_BYTES)
+    if start.startswith(b"PK\3\4") and not zipfile.is_zipfile(path):
         return f"{path.name} is a ZIP archive without its end. Download or copy it again."
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return f"{path.name} is a pointer of Git LFS, not the file itself. Fetch it: git lfs pull."
+    if _WEB_PAGE.match(start) and path.suffix.lower() not in _WEB_PAGES:
+        return (
+            f"{path.name} is a web page, such as a login or an error, in place of the file. Sign in, and download it "
+            "again."
+        )
     return ""
 
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from ..core.acquisition import AS_120_KVP, Acquisition
 from ..core.ct import ScanWarning
 from ..core.errors import NotHounsfieldError, NotVolumeError, UnreadableError
 from ..core.files import resource_rows
+from ..core.header_ranges import RANGES
 from ..core.text import abbreviated_list
 from ..core.warning_codes import run_checks
-from .dicom import DicomSlice, check_numbers, translate_dicom_errors, value_of
+from .dicom import DicomSlice, check_numbers, first_value, translate_dicom_errors, value_of
 
 Facts = dict[str, Any]
 """Facts of headers by name, of which checks.csv has the limits, and what its messages need."""
@@ -70,9 +72,6 @@ _COMMON = {
 _LOSSY_SYNTAXES = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 """JPEG baseline and extended, and JPEG-LS near-lossless: transfer syntaxes that are made to lose detail."""
 
-MAX_SLOPE, MAX_INTERCEPT_HU = 1000.0, 100_000.0
-"""Largest rescale slope and intercept of HU."""
-
 _RESCALE = {"RescaleSlope": (1, "rescale slope"), "RescaleIntercept": (1, "rescale intercept")}
 
 
@@ -90,9 +89,11 @@ def check_headers(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     _check_pixel_descriptions(slices)
     _check_rescale(slices)
     _check_modality_table(slices)
+    _check_kernel(slices)
     facts = (_phases, _trigger_times, _missing_images, _field_of_view, _unusual_position)
     warnings = run_checks(
         "headers",
+        implausible=_implausible_numbers(slices),
         unspecified=(slices[0].text("RescaleType") or "").upper() == "US",
         differences=_differences(slices),
         acquisitions=_acquisitions(slices),
@@ -115,7 +116,10 @@ def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
             )
         keywords = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
         allocated, stored, high, sign = (slice_.number(keyword) for keyword in keywords)
-        is_valid = stored is None or (0 < stored <= (allocated or 0) and high in (None, stored - 1))
+        # Some writers state the word's highest bit for values in its lowest bits; `read_hu` looks at the pixels.
+        is_valid = stored is None or (
+            0 < stored <= (allocated or 0) and high in (None, stored - 1, (allocated or 0) - 1)
+        )
         if allocated not in (8, 16, 32) or not is_valid or sign not in (0, 1):
             raise UnreadableError(
                 f"{name} describes pixels that no CT has: {stored or 0:g} of {allocated or 0:g} bits are stored, up to "
@@ -125,16 +129,6 @@ def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
 
 def _check_rescale(slices: list[DicomSlice]) -> None:
     check_numbers(slices, _RESCALE, NotHounsfieldError)
-    zero = [s.name for s in slices if s.number("RescaleSlope") == 0]
-    if zero:
-        raise NotHounsfieldError(f"The rescale slope is 0 in {abbreviated_list(zero)}. Export the series again.")
-    for keyword, limit in (("RescaleSlope", MAX_SLOPE), ("RescaleIntercept", MAX_INTERCEPT_HU)):
-        impossible = [s.name for s in slices if abs(s.number(keyword) or 0.0) > limit]
-        if impossible:
-            raise NotHounsfieldError(
-                f"The {_RESCALE[keyword][1]} is beyond ±{limit:g} in {abbreviated_list(impossible)}, so the values are "
-                "no HU. Export the series again."
-            )
     # PS3.3 C.8.2.1: the type may be absent if it is HU.
     types = sorted({(s.text("RescaleType") or "HU").upper() for s in slices})
     if len(types) > 1:
@@ -165,6 +159,23 @@ def _check_modality_table(slices: list[DicomSlice]) -> None:
             )
 
 
+def _check_kernel(slices: list[DicomSlice]) -> None:
+    """Raise if a kernel makes other values than HU, although the header states HU."""
+    if values := density_of_kernel(slices):
+        kernel = first_value(slices, DicomSlice.text, "ConvolutionKernel")
+        raise NotHounsfieldError(
+            f"The kernel {kernel} makes images of {values}, not HU: calcium in them is far less dense, or vanishes. "
+            "Give a series with another kernel."
+        )
+
+
+def density_of_kernel(slices: list[DicomSlice]) -> str | None:
+    """Return what a kernel's values are instead of HU; None if they are HU."""
+    maker, kernel = (first_value(slices, DicomSlice.text, name) for name in ("Manufacturer", "ConvolutionKernel"))
+    values = Acquisition("DICOM", manufacturer=maker, kernel=kernel).kernel_values
+    return None if values == AS_120_KVP else values
+
+
 def _is_lossy(slices: list[DicomSlice]) -> bool:
     syntaxes = (str(value_of(s.header.file_meta, "TransferSyntaxUID")) for s in slices)
     return any(s.text("LossyImageCompression") == "01" for s in slices) or any(s in _LOSSY_SYNTAXES for s in syntaxes)
@@ -188,6 +199,17 @@ def _differences(slices: list[DicomSlice]) -> str:
         odd = abbreviated_list(s.name for s, rescale in zip(slices, rescales, strict=True) if rescale != usual)
         differences.append(f"rescale to HU, unlike the other slices' in {odd}")
     return "; ".join(differences)
+
+
+def _implausible_numbers(slices: list[DicomSlice]) -> list[str]:
+    """List the tube voltages and slice thicknesses that no CT has; they count as unknown."""
+    stated = {
+        f"{RANGES[keyword].name} {text}"
+        for keyword in ("KVP", "SliceThickness")
+        for slice_ in slices
+        if (text := slice_.text(keyword)) is not None and slice_.number(keyword) is None
+    }
+    return sorted(stated)
 
 
 def _phases(slices: list[DicomSlice]) -> Facts:

@@ -19,7 +19,7 @@ from ..core.ct import ScanWarning, whole_hu
 from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
 from ..core.warning_codes import run_checks
-from .files import check_is_file, path_for_itk
+from .files import check_is_file, incompleteness, path_for_itk
 from .voxel_checks import (
     MAX_VOXELS,
     NIFTI_HEADER_BYTES,
@@ -106,6 +106,8 @@ def read_header(path: Path) -> sitk.ImageFileReader:
         check_is_file(path)
         if not path.is_file():
             raise UnreadableError(f"{path} does not exist. Check its name.")
+        if reason := incompleteness(path):
+            raise UnreadableError(reason)
         if _PAIR.search(path.name):
             raise UnreadableError(
                 f"{path.name} is one file of a pair (.hdr and .img). {_conversion(path)} A pair in Analyze format does "

@@ -17,7 +17,7 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from .acquisition import contrast_agent_of, free_text
 from .dicom import DicomSlice, first_value
-from .headers import computed_warnings
+from .headers import check_headers, computed_warnings, density_of_kernel
 from .stack import stack_of, without_strays
 
 THICKNESS_MM = (2.5, 3.0)
@@ -74,7 +74,7 @@ class SeriesFacts:
         phase_percent: Cardiac phase in % of the cycle.
         contrast_agent: Contrast agent, if one is stated.
         is_computed: True if the images were computed from others.
-        fault: Reason why the slices make no stack; empty if they do.
+        fault: Reason why the slices make no stack, or their headers state no HU; empty if they can be scored.
     """
 
     label: str
@@ -144,6 +144,7 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
         else:
             spacing_mm = stack_of(images)[2][2]
             length_mm = spacing_mm * len(images)
+            check_headers(images)
     except CTError as error:
         fault = str(error)
 
@@ -162,7 +163,7 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
         field_mm=pixel_mm[1] * columns if pixel_mm and columns else None,
         phase_percent=phases.pop() if len(phases) == 1 else None,
         contrast_agent=agent_named(contrast_agent_of(images)),
-        is_computed=bool(computed_warnings(images)),
+        is_computed=bool(computed_warnings(images) or density_of_kernel(images)),
         fault=fault,
     )
 

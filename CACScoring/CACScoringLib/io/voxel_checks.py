@@ -107,6 +107,9 @@ MAX_VOXELS = 2**31
 NIFTI_HEADER_BYTES, _NIFTI_SIZEOF_HDR = 352, 348
 """Bytes before the voxels of a NIfTI file, and header size stated in its first four bytes (nifti1.h)."""
 
+_SCANNER, _TEMPLATES = 1, (3, 4, 5)
+"""Codes of NIfTI for the scanner's coordinates, and for those of a template (nifti1.h)."""
+
 _META_IMAGE_FLAGS = {"CompressedData": ("T", "t", "1"), "BinaryData": ("F", "f", "0")}
 """First letters of the fields that mark compressed voxels, and voxels written as text."""
 
@@ -210,7 +213,9 @@ def _check_finite(blocks: Iterable[bytes], kind: np.dtype, name: str) -> None:
 
 def _check_one_geometry(header: bytes, order: str, reader: sitk.ImageFileReader, name: str) -> None:
     """Raise SliceGeometryError if the sform of a NIfTI file contradicts its qform or its spacing (pixdim)."""
-    if int(reader.GetMetaData("sform_code")) <= 0:
+    codes = [int(reader.GetMetaData(f"{name}form_code")) for name in "sq"]
+    # ITK then reads the qform, which is the scanner's.
+    if codes[0] <= 0 or (codes[0] in _TEMPLATES and codes[1] == _SCANNER):
         return
     # Offsets of nifti1.h.
     qfac, *steps = np.frombuffer(header, f"{order}f4", 4, 76).astype(float)

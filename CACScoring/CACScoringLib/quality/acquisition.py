@@ -96,6 +96,7 @@ def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHO
         run_checks(
             "acquisition",
             tin=acquisition.has_tin_filter,
+            mix="" if acquisition.has_tin_filter else acquisition.energy_mix or "",
             no_voltage=kvp is None,
             voltage=None if kvp is None or acquisition.has_tin_filter else abs(kvp - STANDARD_KVP),
             kvp=kvp,
@@ -253,7 +254,9 @@ def examine_quality(
         OrientationError: The anatomy contradicts the orientation in the file's header.
     """
     is_heart = heart.source != AROUND_LESIONS
-    blood = measure_blood(scored, heart.mask) if is_heart else None
+    # A mask that misses the heart may lie on bone, which measures as enhanced blood does.
+    has_blood = is_heart and "mask-doubtful" not in {warning.code for warning in heart.warnings}
+    blood = measure_blood(scored, heart.mask) if has_blood else None
     if blood and normalisation.changes and (before := measure_blood(scan, heart.mask)):
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
     doubts = require_unenhanced(scored, blood, allow_contrast)

@@ -17,6 +17,7 @@ from ..core.grid import Grid
 from ..core.labels import Artery, NonCoronary, Site, SiteMap
 from .findings import CalibratedOn, Features
 from .rules import ScoringRules
+from .sums import check_signs, check_sums
 
 STATUSES = {
     "reviewed": "reviewed",
@@ -517,4 +518,13 @@ class MethodScore:
         for number, lesion in enumerate(left_out):
             if lesion.status != LEFT_OUT:
                 raise WrongValueError(f"left_out[{number}].probability")
-        return {**content, "table": LesionSet.of((*views["lesions"], *left_out, *views["outside"]))}
+        total = decoded(content.get("total"), SumScore, "total")
+        arteries = decoded(content.get("arteries"), SiteMap[Artery, SumScore], "arteries")
+        is_blind = content.get("status") == "candidates" and not total.lesions  # of a reading without the networks
+        summed = () if is_blind else views["lesions"]
+        check_sums(total, [(artery.key, score) for artery, score in arteries.items()], summed)
+        for name, lesions in views.items():
+            for number, lesion in enumerate(lesions):
+                check_signs(lesion, f"{keys[name]}[{number}]")
+        table = LesionSet.of((*views["lesions"], *left_out, *views["outside"]))
+        return {**content, "total": total, "arteries": arteries, "table": table}

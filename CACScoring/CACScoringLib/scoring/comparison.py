@@ -229,7 +229,7 @@ class Comparison:
 
 def check_patients(earlier: Acquisition, later: Acquisition) -> None:
     """Raise OtherPatientError if scans are of different patients."""
-    if difference := _difference_of_patients(earlier, later):
+    if difference := difference_of_patients(earlier, later):
         raise OtherPatientError(
             f"The scans {difference}, so they are not compared. Check which scans were given. If this is one "
             "patient, as after de-identification, compare with --different-patients, which the result states."
@@ -401,7 +401,7 @@ def _compared_identity(first: Acquisition, second: Acquisition) -> tuple[set[str
     return agreeing, differing
 
 
-def _difference_of_patients(*scans: Acquisition) -> str:
+def difference_of_patients(*scans: Acquisition) -> str:
     """Return what tells the patients of two scans apart; empty if nothing does.
 
     A patient whose ID and birth date agree may have changed the name.
@@ -426,7 +426,7 @@ def _patient_warnings(pair: Pair, days: int | None) -> list[ScanWarning]:
     key, later_key = _pair_of_facts("patient_key", pair) or (None, None)
     return run_checks(
         "compared patients",
-        difference=_difference_of_patients(*(record.acquisition for record in pair)),
+        difference=difference_of_patients(*(record.acquisition for record in pair)),
         other_key=key != later_key,
         key=key,
         later_key=later_key,

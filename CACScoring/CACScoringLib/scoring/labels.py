@@ -15,8 +15,8 @@ from ..calcium_map.decomposition import DecomposedHeart, Decomposition, clear_ma
 from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import MaskError
 from ..core.grid import bounding_box
-from ..core.labels import MAIN_ARTERIES, SITES, TERRITORIES, Artery, Labelled, NonCoronary
-from ..core.text import abbreviated_list
+from ..core.labels import MAIN_ARTERIES, SITES, Artery, Labelled, NonCoronary
+from ..core.text import MASKS, abbreviated_list
 from ..core.voxels import voxels_of
 from ..core.warning_codes import run_checks
 from ..record.rules import ScoringRules
@@ -29,6 +29,13 @@ from .score import LesionLabels, ScanFacts
 from .scores import rules_of_map
 from .sites import complete_map, dense_voxels, verdicts_by_place
 from .uncertainty import VerdictCalibration
+
+MAX_LESION_ML, MAX_LESION_BELOW = 60.0, 0.9
+"""Largest volume of a connected region of labels of which a larger share lies below the threshold. Calcium painted
+roughly, 5 mm around, fills up to 18 mL in seven people and all arteries together about 40; hearts 300 to 1,500."""
+
+HEART_ML, LUNG_HU = (200.0, 2500.0), -500.0
+"""Volume of a heart with or without its pericardium, and highest mean of lungs, to name what a mask looks like."""
 
 MAX_EMPTY_SHARE = 0.5
 """Proportion of labelled regions without calcium from which a label map does not fit its scan. A map in its place has
@@ -81,11 +88,19 @@ class ReaderLabels:
         return bool((self.sites > max(Artery)).any())
 
 
-def reader_labels(lesions: sitk.Image, scan: CTScan, rules: ScoringRules) -> ReaderLabels:
+def reader_labels(
+    lesions: sitk.Image, scan: CTScan, rules: ScoringRules, keep_unassigned: bool = False
+) -> ReaderLabels:
     """Bring a reader's label map, on any grid, to the scan's, and check that it lies on calcium by the rules.
 
+    Args:
+        lesions: The label map.
+        scan: The scan.
+        rules: The rules.
+        keep_unassigned: Keep lesions of no artery, because `label_arteries.by_territory` assigns them.
+
     Raises:
-        MaskError: It does not fit the scan, holds other labels, or lesions of no artery alone.
+        MaskError: It does not fit the scan, holds other labels, lesions of no artery alone, or the mask of an organ.
     """
     labels, warnings = mask_on_scan_grid(lesions, scan, "lesion label map", may_be_empty=True)
     sites = labels.copy()
@@ -94,15 +109,18 @@ def reader_labels(lesions: sitk.Image, scan: CTScan, rules: ScoringRules) -> Rea
         raise MaskError(f"The lesion label map contains the label {max(unknown)}; valid labels are {meaning}.")
     in_arteries, unassigned = _in_arteries(sites), sites == Artery.UNASSIGNED
     count = int(unassigned.sum())
-    if count and (unassigned == in_arteries).all():
+    if count and not keep_unassigned and (unassigned == in_arteries).all():
         raise MaskError(
             f"All {count} voxels of the lesion label map are labelled {int(Artery.UNASSIGNED)} (unassigned), so "
             "they have not been reviewed. Assign the coronary lesions to their arteries and clear the rest; an "
             "empty label map means that there is no coronary calcium."
         )
     facts = {"empty": not sites.any(), "no_artery": not in_arteries.any()}
-    doubts = run_checks("reader labels", **facts, unassigned=count, label=int(Artery.UNASSIGNED))
-    sites[unassigned] = 0
+    left_out = 0 if keep_unassigned else count
+    doubts = run_checks("reader labels", **facts, unassigned=left_out, label=int(Artery.UNASSIGNED))
+    if not keep_unassigned:
+        sites[unassigned] = 0
+    require_lesions(sites, scan, rules.threshold_hu)
     misplaced = _misplaced_warning(sites, scan, rules)
     doubts += misplaced or label_doubts(labels != 0, scan.hu, rules.threshold_hu)
     return ReaderLabels(sites, (*warnings, *doubts))
@@ -133,33 +151,37 @@ def unlabelled_warning(sites: np.ndarray, judged: LesionSet) -> list[ScanWarning
     return [ScanWarning("labels-doubtful", message)]
 
 
-ORCASCORE = {Artery.LM: Artery.LAD, Artery.LAD: Artery.LCX, Artery.LCX: Artery.RCA}
-"""Artery that a label of CAC means in the numbering of orCaScore, which has no left main."""
+def require_lesions(sites: np.ndarray, scan: CTScan, threshold_hu: float) -> None:
+    """Raise MaskError if a connected region of labels is as large as an organ and hardly holds calcium.
 
-MIN_GAIN = 0.4
-"""Rise of the share of labelled voxels that lie in their artery's territory, from which labels seem numbered so. In
-labels of seven people −1 to −0.86, of five digital patients up to 0.32 (a left main alone); renumbered, 0.47 to 1."""
+    The thoracic aorta is excepted: a region drawn roughly around its calcium is as large.
 
-
-def numbering_warning(sites: np.ndarray, facts: ScanFacts) -> list[ScanWarning]:
-    """Warn of labels that fit the territories far better by the numbering of orCaScore. sites: As in `ReaderLabels`."""
-    is_labelled = np.isin(sites, MAIN_ARTERIES) & (facts.scan.hu >= facts.rules.threshold_hu)
-    flat = np.flatnonzero(is_labelled)
-    if facts.region.territories is None or not len(flat):
-        return []
-    columns = [TERRITORIES.index(artery.key) for artery in MAIN_ARTERIES]
-    likely = np.array(MAIN_ARTERIES)[facts.region.territories.at(flat, sites.shape)[:, columns].argmax(axis=1)]
-    labels = sites.reshape(-1)[flat]
-    as_labelled = float((labels == likely).mean())
-    renumbered = float(sum(((labels == label) & (likely == artery)).sum() for label, artery in ORCASCORE.items()))
-    if renumbered / len(flat) < as_labelled + MIN_GAIN:
-        return []
-    message = (
-        f"{as_labelled:.0%} of the labelled calcium lies in its artery's territory, but {renumbered / len(flat):.0%} "
-        "if the labels are numbered as in orCaScore (1 LAD, 2 LCX, 3 RCA). Renumber them if so: 1 LM, 2 LAD, 3 LCX, "
-        "4 RCA."
+    Args:
+        sites: As in `ReaderLabels`.
+        scan: The scan.
+        threshold_hu: HU from which voxels are dense.
+    """
+    labelled = (sites > 0) & (sites != NonCoronary.THORACIC_AORTA)
+    if np.count_nonzero(labelled) * scan.voxel_volume_mm3 <= MAX_LESION_ML * 1000:
+        return
+    regions, _ = ndimage.label(labelled, np.ones((3, 3, 3)))
+    sizes = np.bincount(regions.reshape(-1))
+    sizes[0] = 0
+    is_largest = regions == sizes.argmax()
+    hu, volume_ml = scan.hu[is_largest], float(sizes.max()) * scan.voxel_volume_mm3 / 1000
+    below = float((hu < threshold_hu).mean())
+    if volume_ml <= MAX_LESION_ML or below <= MAX_LESION_BELOW:
+        return
+    label = int(np.bincount(sites[is_largest]).argmax())
+    looks = f"It looks like the mask of a heart or pericardium, which belongs under {MASKS}."
+    if hu.mean() < LUNG_HU:
+        looks = "It looks like a mask of the lungs."
+    elif not HEART_ML[0] <= volume_ml <= HEART_ML[1]:
+        looks = "It looks like the mask of an organ or territory."
+    raise MaskError(
+        f"The lesion label map holds a connected region of {volume_ml:.0f} mL (label {label}), of which {below:.1%} "
+        f"lie below {threshold_hu:g} HU: that is no lesion. {looks} Label the calcium alone."
     )
-    return [ScanWarning("labels-doubtful", message)]
 
 
 def _misplaced_warning(sites: np.ndarray, scan: CTScan, rules: ScoringRules) -> list[ScanWarning]:

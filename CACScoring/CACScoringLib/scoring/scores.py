@@ -32,9 +32,7 @@ from ..record.scores import (
     Score,
     SumScore,
 )
-
-NEGLIGIBLE = 0.5
-"""Equivalent of a calcium map's lesions below which there is no calcium on the clinical scale."""
+from ..record.sums import NEGLIGIBLE
 
 AGATSTON_PER_MG = 3.54
 HALF_MG, STEEPNESS = 5.35, 2.06

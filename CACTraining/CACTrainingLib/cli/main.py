@@ -65,7 +65,12 @@ def make_parser() -> CommandParser:
     commands.add_parser("docs", help=DEVELOPER_COMMANDS["docs"], declare=_declare("docs"))
     for name in ("test", "check"):
         text = DEVELOPER_COMMANDS[name]
-        commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name == "test":  # for the help; `testing.test` reads them
+            command.add_argument("--all", action="store_true", help="run all tests, those that take long too")
+            command.add_argument(
+                "pytest", nargs="*", metavar="ARGUMENT", help="arguments of pytest, such as a folder of tests"
+            )
     return parser
 
 

@@ -182,6 +182,31 @@ def test_mistyped_required_option_gets_a_suggestion(options, capsys):
     assert "did you mean --output" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["scor", "ct"], "did you mean score?"),
+        (["Model"], "did you mean models?"),
+        (["models", "instal"], "did you mean install?"),
+        (["score", "ct", "--device", "cuda0"], "did you mean cuda?"),
+        (["xyz"], "choose from"),
+    ],
+)
+def test_a_mistyped_command_or_choice_gets_a_suggestion(words, hint, capsys):
+    with pytest.raises(SystemExit, match=str(cli.BAD_USAGE)):
+        cli.main(words)
+    message = capsys.readouterr().err
+    assert hint in message
+    assert ("did you mean" in message) == (words != ["xyz"])
+
+
+def test_short_names_of_options(case, tmp_path, capsys):
+    words = ("--heart", case["heart"], "--threshold-only", "-q")
+    assert cli.main(["score", case["ct"], "-o", str(tmp_path / "out"), *words]) == 0
+    assert (tmp_path / "out" / "scores.json").is_file()
+    assert "Warning" not in capsys.readouterr().err
+
+
 def test_a_settings_file_may_begin_with_a_byte_order_mark(case, tmp_path):
     file = tmp_path / "settings.json"
     file.write_bytes(b"\xef\xbb\xbf" + json.dumps({"scoring": {"rules": {"minimum_area_mm2": 20}}}).encode())

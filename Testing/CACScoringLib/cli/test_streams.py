@@ -7,6 +7,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from dicom_files import chest_hu, write_series
+
+from CACScoringLib.cli.main import BAD_USAGE, DONE
 
 CLOSED = "import os, sys; os.close(int(sys.argv[1])); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
 CODE = """
@@ -66,3 +69,21 @@ def test_a_full_disk_is_an_error(tmp_path):
         command = [sys.executable, "-c", CODE, str(tmp_path / "result")]
         assert subprocess.run(command, stdout=full, stderr=subprocess.DEVNULL).returncode != 0
     assert (tmp_path / "result").read_text(encoding="utf-8") == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+@pytest.mark.parametrize(("stream", "code"), [("stdout", BAD_USAGE), ("stderr", DONE)])
+def test_a_command_whose_output_has_no_room_says_so_once(tmp_path, stream, code):
+    """Its results are complete; only what is printed is lost."""
+    write_series(tmp_path / "ct", chest_hu())
+    table = tmp_path / "table.csv"
+    command = [sys.executable, "-m", "CACScoringLib.cli", "info", str(tmp_path / "ct"), "--table", str(table)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
+        done = subprocess.run(command, env=environment, encoding="utf-8", **streams)
+    assert done.returncode == code
+    assert table.read_text(encoding="utf-8").count("\n") == 2
+    if stream == "stdout":
+        assert done.stderr.count("Standard output") == 1
+        assert "Exception" not in done.stderr

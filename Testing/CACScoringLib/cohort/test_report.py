@@ -23,9 +23,9 @@ def _score(agatston):
         "clinical_agatston": agatston,
         "volume_mm3": agatston / 2,
         "mass_mg": None,
-        "pseudo_mass_hu_mm3": 9.0,
+        "pseudo_mass_hu_mm3": 9.0 * agatston,
     }
-    return {**numbers, "lesions": 1, "peak_hu": 250}
+    return {**numbers, "lesions": int(agatston > 0), "peak_hu": 250}
 
 
 def method(clinical, raw=1.0):

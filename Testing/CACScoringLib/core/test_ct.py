@@ -163,6 +163,33 @@ def test_the_voltage_for_the_hu_of_calcium(kvp, kernel, expected):
     assert Acquisition("memory", kvp=kvp, kernel=kernel).calcium_kvp == expected
 
 
+@pytest.mark.parametrize(
+    ("description", "mix"),
+    [
+        *(("DE_Chest 3.0 B30f F_0.5", "F_0.5"), ("DE_Angio M_0.3", "M_0.3"), ("CaSc 3.0 f 0,6", "f 0,6")),
+        *(("CaSc 3.0 B35f", None), ("FIL_0.5", None), ("F_5", None), (None, None)),
+    ],
+)
+def test_a_mixture_of_two_voltages_looks_as_at_120_kvp(description, mix):
+    acquisition = Acquisition("memory", kvp=100.0, series_description=description)
+    assert (acquisition.energy_mix, acquisition.calcium_kvp) == (mix, 120.0 if mix else 100.0)
+
+
+@pytest.mark.parametrize(
+    ("manufacturer", "kernel", "values"),
+    [
+        *(
+            ("SIEMENS", "Sd36f", "relative electron density"),
+            ("Siemens Healthineers", "Sd40d 2", "relative electron density"),
+        ),
+        *((None, "Sd36f", "relative electron density"), ("SIEMENS", "Sa36f", "120 kVp"), ("SIEMENS", "Qr36d", None)),
+        *(("Canon", "Sd36f", None), ("SIEMENS", "STANDARD", None), ("SIEMENS", "Sd", None), ("SIEMENS", None, None)),
+    ],
+)
+def test_kernels_that_change_hu(manufacturer, kernel, values):
+    assert Acquisition("memory", manufacturer=manufacturer, kernel=kernel).kernel_values == values
+
+
 class TestStorage:
     def test_fractions_of_hu_survive(self):
         hu = chest_hu().astype(float)

@@ -231,6 +231,14 @@ def test_drawn_lines_are_named(patient, down, across, pixels):
     assert "drawn" in foreign_slices(hu, 1.44).get(27, "")
 
 
+@pytest.mark.parametrize("step", [2, 3])
+def test_drawn_lines_are_named_among_values_in_steps_and_these_are_no_drawing(patient, step):
+    hu = np.rint(sitk.GetArrayFromImage(patient) / step).astype(np.int16) * np.int16(step)
+    assert [text for text in foreign_slices(hu, 1.44).values() if "drawn" in text] == []
+    hu[27, 70:130, 90] = 900 // step * step
+    assert "drawn" in foreign_slices(hu, 1.44).get(27, "")
+
+
 def test_saturated_values_are_no_drawing(patient):
     hu = np.minimum(sitk.GetArrayFromImage(patient), 500)
     assert foreign_slices(hu, 1.44) == {}

@@ -3,6 +3,7 @@
 import pytest
 from dicom_files import chest_hu, write_series
 
+from CACScoringLib.core.errors import SliceGeometryError
 from CACScoringLib.io.acquisition import clock
 from CACScoringLib.io.reading import read_ct
 
@@ -100,3 +101,30 @@ class TestAcquisition:
 @pytest.mark.parametrize(("time", "shown"), [("101530.25", "10:15:30"), ("1015", "10:15"), ("noon", "")])
 def test_times_of_headers_are_formatted(time, shown):
     assert clock(time) == shown
+
+
+@pytest.mark.parametrize(
+    ("tags", "names"),
+    [
+        ({"SliceThickness": 0}, ["slice thickness"]),
+        ({"SliceThickness": -3}, ["slice thickness"]),
+        ({"KVP": 0}, ["tube voltage"]),
+        ({"KVP": 120_000, "SliceThickness": 1e9}, ["slice thickness", "tube voltage"]),
+        ({"KVP": 120, "SliceThickness": 3}, []),
+    ],
+)
+def test_numbers_that_no_ct_has_are_unknown_and_named(tmp_path, tags, names):
+    write_series(tmp_path, chest_hu(), tags=tags)
+    scan = read_ct(tmp_path)
+    assert (scan.acquisition.kvp is None) == ("tube voltage" in names)
+    assert (scan.acquisition.slice_thickness_mm is None) == ("slice thickness" in names)
+    messages = [warning.message for warning in scan.warnings if warning.code == "header-implausible"]
+    assert len(messages) == bool(names)
+    assert all(name in message for message in messages for name in names)
+
+
+@pytest.mark.parametrize("spacing", [[0, 0], [0.7, 0], [-0.7, 0.7], [1e9, 1e9]])
+def test_pixels_without_a_size_are_refused(tmp_path, spacing):
+    write_series(tmp_path, chest_hu(), tags={"PixelSpacing": spacing})
+    with pytest.raises(SliceGeometryError, match="no valid pixel spacing"):
+        read_ct(tmp_path)

@@ -200,6 +200,9 @@ def test_tar_archives_that_are_refused(tmp_path, monkeypatch):
         (".slice006.dcm.icloud", b"bplist00", "iCloud"),
         ("slice006.dcm.crdownload", b"half", "unfinished download"),
         ("rest.zip", b"PK\3\4 half", "archive without its end"),
+        ("slice006.dcm", b"<!DOCTYPE html><html><title>Sign in</title>", "web page"),
+        ("slice006", b"\xef\xbb\xbf\n<HTML lang=de>", "web page"),
+        ("slice006.dcm", b"version https://git-lfs.github.com/spec/v1\noid sha256:12", "git lfs pull"),
     ],
 )
 def test_files_that_were_not_fetched_are_named(tmp_path, name, content, reason):
@@ -208,9 +211,25 @@ def test_files_that_were_not_fetched_are_named(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
     (warning,) = read_ct(tmp_path).warnings
     assert reason in warning.message
-    assert warning.code == ("slices-unread" if "icloud" in name else "unread-files")
+    is_slice = "icloud" in name or name == "slice006.dcm"
+    assert warning.code == ("slices-unread" if is_slice else "unread-files")
     with pytest.raises(UnreadableError, match=reason):
         read_ct(tmp_path / ("slice006.dcm" if "icloud" in name else name))
+
+
+@pytest.mark.parametrize("name", ["ct.nii.gz", "ct.nrrd", "ct.mha", "labels.nii"])
+@pytest.mark.parametrize("content", [b"<html><body>Sign in", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_an_image_that_is_a_page_or_a_pointer_is_called_so(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    for read in (read_ct, read_mask):
+        with pytest.raises(UnreadableError, match=r"web page|git lfs pull"):
+            read(tmp_path / name)
+
+
+def test_a_page_beside_the_slices_is_no_slice(tmp_path):
+    write_series(tmp_path, chest_hu())
+    (tmp_path / "index.html").write_text("<html>", encoding="utf-8")
+    assert read_ct(tmp_path).warnings == ()
 
 
 @pytest.mark.parametrize(("number", "beside", "is_part"), [(1, (), False), (1, (2,), True), (2, (), True)])

@@ -200,7 +200,15 @@ def test_a_modality_lut_must_agree_with_the_rescale(tmp_path, offset):
 )
 def test_an_impossible_rescale_is_refused(tmp_path, tags):
     write_series(tmp_path, chest_hu(), tags=tags)
-    refuses(tmp_path, NotHounsfieldError, r"is beyond ±.*slice000")
+    refuses(tmp_path, NotHounsfieldError, r"stated: .*slice000")
+
+
+@pytest.mark.parametrize("kernel", ["Sd36f", ["Sd40d", "2"]])
+def test_a_kernel_of_electron_density_is_refused_although_the_values_are_called_hu(tmp_path, kernel):
+    write_series(
+        tmp_path, chest_hu(), tags={"Manufacturer": "SIEMENS", "ConvolutionKernel": kernel, "RescaleType": "HU"}
+    )
+    refuses(tmp_path, NotHounsfieldError, "electron density")
 
 
 @pytest.mark.parametrize(

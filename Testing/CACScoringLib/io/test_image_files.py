@@ -8,11 +8,15 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_files import chest_hu
 from images import image_of
 
-from CACScoringLib.core.errors import UnreadableError
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import same_grid, scan_from_image
+from CACScoringLib.core.errors import SliceGeometryError, UnreadableError
 from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.io.image_files import read_ct_image, read_image, write_image
+from CACScoringLib.io.reading import read_ct
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of files are POSIX")
@@ -118,3 +122,21 @@ def test_whole_hu_are_restored_from_other_steps(tmp_path, slope, intercept):
     assert (restored == np.rint(restored)).all()
     assert np.abs(restored - hu).max() <= (slope > 1)
     assert ((restored < 130) == (hu < 130)).all()
+
+
+TEMPLATE = [[-0.9, 0.05, 0, 5], [0.02, -0.8, 0.1, 7], [0, 0.1, 2.7, -20]]
+
+
+@pytest.mark.parametrize(("sform_code", "is_refused"), [(1, True), (2, True), (3, False), (4, False), (5, False)])
+def test_a_templates_sform_beside_the_scanners_qform_is_left_aside(tmp_path, sform_code, is_refused):
+    image = image_of(chest_hu())
+    sitk.WriteImage(image, tmp_path / "ct.nii")
+    content = bytearray((tmp_path / "ct.nii").read_bytes())
+    content[252:256] = struct.pack("<hh", 1, sform_code)  # qform_code, sform_code of nifti1.h
+    content[280:328] = np.array(TEMPLATE, "<f4").tobytes()
+    (tmp_path / "ct.nii").write_bytes(content)
+    if is_refused:
+        with pytest.raises(SliceGeometryError, match="contradicts itself"):
+            read_ct(tmp_path / "ct.nii")
+    else:
+        assert same_grid(read_ct(tmp_path / "ct.nii").image, scan_from_image(image, Acquisition("test")).image)

@@ -241,3 +241,34 @@ def test_numbers_of_another_kind_of_text_are_read(tmp_path):
     write_series(tmp_path, chest_hu(), edit=edit)
     scan = reads(tmp_path, chest_hu())
     assert scan.image.GetSpacing()[:2] == pytest.approx((0.7, 0.8))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_of_12_bits_whose_header_names_the_highest_of_16_bits(tmp_path, signed):
+    """In the lowest bits they are read; in the upper ones, as that header means, they are refused."""
+
+    def edit(ds, _):
+        ds.BitsStored, ds.HighBit = 12, 15
+
+    def shift(ds, k):
+        edit(ds, k)
+        ds.PixelData = (np.frombuffer(ds.PixelData, "<u2") << 4).astype("<u2").tobytes()
+
+    hu = np.clip(chest_hu(), -1000, 1000)
+    write_series(tmp_path / "low", hu, signed=signed, edit=edit)
+    reads(tmp_path / "low", hu)
+    write_series(tmp_path / "high", hu, signed=signed, edit=shift)
+    refuses(tmp_path / "high", UnreadableError, "upper 12 of 16 bits")
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("syntax", [None, ExplicitVRBigEndian])
+def test_exchanged_bytes_are_named(tmp_path, signed, syntax):
+    def swap(ds, k):
+        if syntax:
+            ds.file_meta.TransferSyntaxUID = syntax  # with little-endian values
+        else:
+            ds.PixelData = np.frombuffer(ds.PixelData, "<u2").byteswap().tobytes()
+
+    write_series(tmp_path, chest_hu(8, 64, 64), signed=signed, edit=swap)
+    refuses(tmp_path, NotHounsfieldError, "bytes of the pixels")

@@ -38,7 +38,7 @@ REFUSED = [
     # Hounsfield units
     (NotHounsfieldError, "6 of 6 slices have no rescale slope", {"RescaleSlope": None}, None),
     (NotHounsfieldError, r"1 of 6 slices have no rescale intercept.* slice002", {}, only(2, RescaleIntercept=None)),
-    (NotHounsfieldError, "slope is 0", {"RescaleSlope": 0}, None),
+    (NotHounsfieldError, r"rescale slope \(.*not 0; stated: 0", {"RescaleSlope": 0}, None),
     (NotHounsfieldError, "MGML, not HU", {"RescaleType": "MGML"}, None),
     (NotHounsfieldError, r"mixes rescale types \(HU, US\)", {}, only(2, RescaleType="US")),
     (NotVolumeError, "colour", {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, None),

@@ -6,7 +6,9 @@ from dicom_files import chest_hu, write_series
 from reading_checks import refuses
 
 from CACScoringLib.core.errors import SeriesChoiceError
+from CACScoringLib.io.dicom import read_slice
 from CACScoringLib.io.reading import read_ct
+from CACScoringLib.io.series import series_facts
 from CACScoringLib.io.series_rule import is_soft_kernel
 
 STUDY = {"StudyInstanceUID": "1.2"}
@@ -130,3 +132,18 @@ def test_no_choice_of_a_part_of_a_scan(tmp_path):
     )
     refuses(tmp_path, SeriesChoiceError, "'all'")
     assert len(read_ct(tmp_path, "all").hu) == 38
+
+
+@pytest.mark.parametrize(
+    "tags", [{"RescaleType": "ED"}, {"RescaleSlope": 0}, {"Manufacturer": "SIEMENS", "ConvolutionKernel": "Sd36f"}]
+)
+def test_a_series_whose_headers_state_no_hu_has_a_fault(tmp_path, tags):
+    files = write(tmp_path, 1, **tags)
+    (facts,) = series_facts([read_slice(file) for file in files])
+    assert facts.fault
+
+
+def test_a_kernel_of_electron_density_is_chosen_last(tmp_path):
+    write(tmp_path, 1, Manufacturer="SIEMENS", ConvolutionKernel="Sd36f")
+    write(tmp_path, 2, Manufacturer="SIEMENS", ConvolutionKernel="Br64")
+    assert choice_in(tmp_path)[0] == 2

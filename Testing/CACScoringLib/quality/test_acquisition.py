@@ -7,10 +7,18 @@ import pytest
 import SimpleITK as sitk
 from images import image_of
 
-from CACScoringLib.core.ct import Acquisition, scan_from_image
+from CACScoringLib.anatomy.heart_region import HeartRegion
+from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.core.errors import ContrastError
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent, require_unenhanced
+from CACScoringLib.quality.acquisition import (
+    examine,
+    examine_quality,
+    measure_blood,
+    named_agent,
+    require_unenhanced,
+)
+from CACScoringLib.quality.normalisation import normalisation_of
 from CACScoringLib.record.findings import BloodPool
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from support.ellipsoid_chest import Chest
@@ -70,6 +78,21 @@ def test_a_single_enhanced_chamber_is_enough():
     assert blood.enhanced
     with pytest.raises(ContrastError):
         require_unenhanced(heart.scan(), blood)
+
+
+@pytest.mark.parametrize("doubt", [None, "mask-doubtful", "mask-resampled"])
+def test_a_mask_that_misses_the_heart_shows_no_contrast(doubt):
+    heart = Heart(blood_hu=300)
+    doubts = () if doubt is None else (ScanWarning(doubt, "It lies on bone."),)
+    region, scan = HeartRegion(heart.inside, None, "given", doubts), heart.scan()
+    normalisation = normalisation_of(scan, "off")
+    if doubt == "mask-doubtful":
+        quality = examine_quality(scan, scan, region, normalisation)
+        assert quality.blood is None
+        assert "blood-unmeasured" in codes(quality.warnings)
+    else:
+        with pytest.raises(ContrastError):
+            examine_quality(scan, scan, region, normalisation)
 
 
 def test_a_mask_without_room_gives_no_measure_and_says_so():

@@ -35,7 +35,10 @@ def method(lad, rca=0.0, reviewed=False, scale=1.0):
     arteries = dict(zip(("LM", "LAD", "LCX", "RCA"), scores, strict=False))
     status = "reviewed" if reviewed else "automatic" if scale != 1 else "candidates"
     about = {"status": status, "reviewed": reviewed, "agatston_scale": None}
-    return {**about, "total": scores[-1], "arteries": arteries}
+    place = {"id": 1, "voxels": 4, "peak_hu": 250.0, "mean_hu": 200.0, "centroid_ras_mm": [0.0, 1.0, 2.0]}
+    lesions = [{**place, "components": [], "artery": a, **s} for a, s in arteries.items() if s["lesions"]]
+    total = {**scores[-1], "lesions": len(lesions)}
+    return {**about, "total": total, "arteries": arteries, "lesions": lesions}
 
 
 def content(lad=100.0, rca=0.0):

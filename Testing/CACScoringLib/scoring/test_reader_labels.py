@@ -2,18 +2,28 @@
 
 import re
 
-import heart_with_territories
 import numpy as np
 import pytest
 from noisy_hearts import noisy_heart
 from scipy import ndimage
 
+from CACScoringLib.core.acquisition import Acquisition
+from CACScoringLib.core.ct import CTScan
+from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.scoring.labels import MIN_UNLABELLED, reader_labels, unlabelled_warning
+from CACScoringLib.scoring.labels import (
+    MAX_LESION_ML,
+    MIN_UNLABELLED,
+    reader_labels,
+    require_lesions,
+    unlabelled_warning,
+)
 from CACScoringLib.scoring.lesions import find_lesions
+
+AXES = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 LESIONS = {(6, 20, 26): Artery.LAD, (9, 24, 50): Artery.LAD, (12, 30, 20): Artery.RCA}
 """First voxels of lesions of 4 × 4 pixels in two slices, off every middle of the scan."""
@@ -100,13 +110,23 @@ def test_an_empty_map_is_doubted_severely_but_no_map_of_other_sites(scan_heart_a
     assert doubts(scan_heart_and_labels, np.where(labels, np.uint8(NonCoronary.AORTIC_VALVE), np.uint8(0))) == {}
 
 
-@pytest.mark.parametrize(("label", "is_doubted"), [(Artery.LAD, False), (Artery.LM, True), (Artery.RCA, False)])
-def test_calcium_of_the_lad_numbered_as_in_orcascore_is_mentioned(label, is_doubted):
-    labels = np.zeros(heart_with_territories.scan().hu.shape, np.uint8)
-    labels[heart_with_territories.calcium()[0]] = label
-    result = heart_with_territories.score(Grid.of(heart_with_territories.scan().image).image(labels))
-    messages = [warning.message for warning in result.warnings if warning.code == "labels-doubtful"]
-    assert any("1 LAD, 2 LCX, 3 RCA" in message for message in messages) == is_doubted
+@pytest.mark.parametrize(("depth", "below", "is_refused"), [(40, -1, True), (12, -1, False), (40, 100, False)])
+def test_a_mask_of_an_organ_is_refused(depth, below, is_refused):
+    """Region of 64 × 64 × depth voxels with calcium; below: HU of the rest of it."""
+    hu = np.full((40, 80, 80), 40 if below < 0 else 140, np.int16) + np.arange(40, dtype=np.int16)[:, None, None] % 3
+    hu[20, 40:44, 40:44] = 400
+    scan = CTScan(Grid(hu.shape[::-1], (0.75, 0.75, 1.0), (0.0,) * 3, AXES).image(hu), Acquisition("test"))
+    labels = np.zeros(hu.shape, np.uint8)
+    labels[:depth, 8:72, 8:72] = Artery.LM
+    assert np.count_nonzero(labels) * scan.voxel_volume_mm3 / 1000 > (MAX_LESION_ML if depth == 40 else 0)
+    if not is_refused:
+        return require_lesions(labels, scan, 130)
+    with pytest.raises(MaskError, match=r"--heart or --pericardium|organ"):
+        require_lesions(labels, scan, 130)
+    with pytest.raises(MaskError):
+        reader_labels(scan.grid.image(labels), scan, ScoringRules())
+    labels[labels > 0] = NonCoronary.THORACIC_AORTA
+    require_lesions(labels, scan, 130)
 
 
 class TestUnlabelledLesions:

@@ -1,6 +1,7 @@
 """The commands that `./cac` adds to scoring's: sample, phantom, and score --sample."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -107,6 +108,12 @@ def test_help_of_a_network_whose_packages_are_missing(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main(["train", "slices", "--help"])
     assert "Presets and settings are listed once" in capsys.readouterr().out
+
+
+def test_the_help_of_the_tests_names_what_runs_all(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["test", "--help"])
+    assert re.search(r"--all\s+run all tests", capsys.readouterr().out)
 
 
 def test_developers_commands_stand_at_the_end_of_the_help(capsys):

@@ -23,6 +23,9 @@ from CACTrainingLib.truth.agreement import categories
 from CACTrainingLib.truth.comparison import Job, compare
 from CACTrainingLib.truth.records import ComparedScan
 
+QUANTITIES = ("agatston", "clinical_agatston", "volume_mm3", "pseudo_mass_hu_mm3", "lesions")
+"""Quantities that add up over lesions."""
+
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory):
@@ -115,6 +118,8 @@ def test_what_an_automatic_score_leaves_out_is_not_counted(scan, results, tmp_pa
     content = json.loads((results / "scores.json").read_text("utf-8"))
     threshold = content["methods"]["threshold"]
     *counted, left_out = sorted(threshold["lesions"], key=lambda lesion: lesion["voxels"])
+    for score in (threshold["total"], threshold["arteries"][left_out["artery"]]):
+        score |= {name: score[name] - left_out[name] for name in QUANTITIES}
     left_out |= {"suggested_artery": "LAD", "confidence": 1.0, "not_coronary_probability": 0.6, "probability": 0.4}
     threshold |= {"status": "automatic", "lesions": counted, "left_out": [left_out]}
     (job.folder / "scores.json").write_text(json.dumps(content), "utf-8")

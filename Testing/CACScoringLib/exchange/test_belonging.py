@@ -1,0 +1,119 @@
+"""Lesions of another frame of reference, series or patient than the scan's are refused or doubted severely."""
+
+from pathlib import Path
+
+import pydicom
+import pytest
+from dicom_results import PATIENT, chest_series, score
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+
+from CACScoringLib.core.errors import MaskError
+from CACScoringLib.exchange.belonging import check_origin, frames_of
+from CACScoringLib.exchange.reviewed import read_review_file
+from CACScoringLib.exchange.write import write_objects
+from CACScoringLib.io.reading import read_ct
+
+FOREIGN = "1.2.3"
+OTHER = {"PatientID": "8", "PatientName": "Else^Some", "PatientBirthDate": "19330101"}
+SAME = {name: PATIENT[name] for name in OTHER}
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    return chest_series(tmp_path_factory.mktemp("chest"))
+
+
+@pytest.fixture(scope="module")
+def scan(series):
+    return read_ct(series.ct)
+
+
+@pytest.fixture(scope="module")
+def uids(series):
+    """UIDs of the CT by the letters of the cases."""
+    header = pydicom.dcmread(next(iter(sorted(Path(series.ct).iterdir()))))
+    return {"frame": header.FrameOfReferenceUID, "series": header.SeriesInstanceUID, "image": header.SOPInstanceUID}
+
+
+def items(**values):
+    item = Dataset()
+    for name, value in values.items():
+        if value is not None:
+            setattr(item, name, value)
+    return [item]
+
+
+def structure_set(roi_frame, frame, series, image, patient):
+    """A structure set with a drawn structure. UIDs that are None are left out."""
+    data = Dataset()
+    data.StructureSetROISequence = items(ROINumber=1, ROIName="LAD", ReferencedFrameOfReferenceUID=roi_frame)
+    images = items(ReferencedSOPInstanceUID=image)
+    data.ROIContourSequence = items(ReferencedROINumber=1, ContourSequence=items(ContourImageSequence=images))
+    of_series = items(SeriesInstanceUID=series, ContourImageSequence=images)
+    studies = items(ReferencedSOPInstanceUID=generate_uid(), RTReferencedSeriesSequence=of_series)
+    data.ReferencedFrameOfReferenceSequence = items(FrameOfReferenceUID=frame, RTReferencedStudySequence=studies)
+    for name, value in patient.items():
+        setattr(data, name, value)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("roi_frame", "frame", "series_uid", "image", "patient", "outcome"),
+    [
+        ("frame", "frame", "series", "image", SAME, []),
+        ("frame", None, None, None, {}, []),
+        (None, None, None, None, SAME, []),
+        (None, "frame", "series", None, {"PatientID": PATIENT["PatientID"]}, []),
+        ("frame", "frame", FOREIGN, "image", SAME, []),  # sorted into another series
+        (None, FOREIGN, "series", "image", SAME, MaskError),
+        (FOREIGN, "frame", "series", "image", SAME, MaskError),
+        ("frame", FOREIGN, "series", "image", SAME, []),
+        ("frame", "frame", FOREIGN, FOREIGN, SAME, ["labels-other-series"]),
+        ("frame", "frame", FOREIGN, None, SAME, ["labels-other-series"]),
+        ("frame", "frame", None, FOREIGN, SAME, ["labels-other-series"]),
+        (None, None, FOREIGN, None, SAME, MaskError),
+        (None, None, None, FOREIGN, SAME, MaskError),
+        ("frame", "frame", "series", "image", OTHER, ["labels-other-patient"]),
+        ("frame", "frame", FOREIGN, "image", OTHER, ["labels-other-patient"]),
+        ("frame", "frame", FOREIGN, FOREIGN, OTHER, MaskError),
+        ("frame", "frame", None, None, OTHER, MaskError),
+        (None, None, None, None, {"PatientBirthDate": "19330101"}, MaskError),
+        (None, None, None, None, {"PatientID": "ANONYMOUS", "PatientName": "Anonymous"}, []),
+    ],
+)
+def test_what_contours_state_of_their_scan(scan, uids, roi_frame, frame, series_uid, image, patient, outcome):
+    data = structure_set(*(uids.get(uid, uid) for uid in (roi_frame, frame, series_uid, image)), patient)
+    if outcome is MaskError:
+        with pytest.raises(MaskError, match=r"rt\.dcm"):
+            check_origin(data, scan, "rt.dcm")
+    else:
+        warnings = check_origin(data, scan, "rt.dcm")
+        assert [(warning.code, warning.severe) for warning in warnings] == [(code, True) for code in outcome]
+
+
+def test_of_a_structure_set_only_drawn_structures_and_what_lacks_its_own_frame_count():
+    data = structure_set("1.1", "1.2", None, None, {})
+    data.StructureSetROISequence += items(ROINumber=2, ReferencedFrameOfReferenceUID="1.3")
+    assert frames_of(data) == ({"1.1"}, {"1.1"})
+    del data.StructureSetROISequence[0].ReferencedFrameOfReferenceUID
+    assert frames_of(data) == ({"1.2"}, set())
+
+
+@pytest.fixture(scope="module")
+def segmentation(series, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("objects")
+    write_objects(folder, score(series))
+    return folder / "segmentation.dcm"
+
+
+def test_our_own_segmentation_belongs_to_its_scan_and_no_other(segmentation, series, scan, uids, tmp_path):
+    data = pydicom.dcmread(segmentation)
+    assert check_origin(data, scan, "seg.dcm") == ()
+    assert read_review_file(segmentation).frames_of_reference == (uids["frame"],)
+    others = chest_series(tmp_path / "series", FrameOfReferenceUID=uids["frame"])
+    (warning,) = check_origin(data, read_ct(others.ct), "seg.dcm")
+    assert warning.code == "labels-other-series"
+    person = chest_series(tmp_path / "person", FrameOfReferenceUID=uids["frame"], **OTHER)
+    with pytest.raises(MaskError, match="another patient"):
+        check_origin(data, read_ct(person.ct), "seg.dcm")
