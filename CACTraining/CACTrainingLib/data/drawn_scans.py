@@ -90,13 +90,11 @@ def write_drawn_slices(scan: DrawnScan, folder: Path) -> None:
     ct = scan_from_image(drawn.grid.image(drawn.hu), Acquisition("digital patient"), is_known=True)
     slices = preprocessing.heart_slices(ct, drawn.heart)
     calcium = slices.grid.resample(voxels_of(drawn.grid.image(drawn.calcium_mg_cm3)), 0.0)
-    truth = {
-        "mass_mg": patient.mass_mg,
-        "distractors": [distractor.kind for distractor in patient.distractors],
-        "slices": [asdict(label) for label in labels.slices],
-    }
+    kinds = [distractor.kind for distractor in patient.distractors]
+    visible = [asdict(label) for label in labels.slices]
+    kind = kind_of({"mass_mg": patient.mass_mg, "distractors": kinds, "slices": visible})
     true_map = calcium * np.float32(drawn.scanner.calcium_hu_per_mg_cm3)
-    write_prepared(folder, slices, true_map, truth["slices"], scan.patient, kind_of(truth), has_map=True)
+    write_prepared(folder, slices, true_map, visible, scan.patient, kind, has_map=True)
 
 
 def draw(number: int) -> tuple[Patient, DigitalScan, Labels]:

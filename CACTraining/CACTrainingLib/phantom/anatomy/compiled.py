@@ -146,7 +146,7 @@ def outline(
     muscle: np.ndarray,
     fat: np.ndarray,
     lateral: np.ndarray,
-    scales: tuple[np.float32, np.float32, np.float32, np.float32],
+    scales: tuple[np.float32, ...],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return distances outside the cavity's wall and the skin, and the muscle's thickness.
 
@@ -168,9 +168,10 @@ def outline(
 @compiled
 def mix(fields: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Return the sum of three fields [3, rows, columns] by their shares [3]."""
-    total = np.empty(fields.shape[1:], np.float32)
-    for j in range(total.shape[0]):
-        for i in range(total.shape[1]):
+    rows, columns = fields.shape[1], fields.shape[2]
+    total = np.empty((rows, columns), np.float32)
+    for j in range(rows):
+        for i in range(columns):
             total[j, i] = fields[0, j, i] * shares[0] + fields[1, j, i] * shares[1] + fields[2, j, i] * shares[2]
     return total
 
@@ -183,7 +184,7 @@ def paint_wall(
     flesh: np.ndarray,
     grain: np.ndarray,
     gland: np.ndarray,
-    values: tuple[np.float32, np.float32, np.float32, np.float32],
+    values: tuple[np.float32, ...],
 ) -> None:
     """Paint skin, fat, gland and the layers of muscle of the chest wall, in place.
 
@@ -250,10 +251,10 @@ def paint_ribs(
     front: np.ndarray,
     grain: np.ndarray,
     height_mm: float,
-    measures: tuple[float, float, float],
-    half_depth_mm: tuple[float, float],
-    half_height_mm: tuple[float, float],
-    values: tuple[float, float, float],
+    measures: tuple[float, ...],
+    half_depth_mm: tuple[float, ...],
+    half_height_mm: tuple[float, ...],
+    values: tuple[float, ...],
     calcified_hu: float,
 ) -> None:
     """Paint ribs and their cartilage, in place.

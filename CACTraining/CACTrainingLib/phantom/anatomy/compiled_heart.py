@@ -19,7 +19,7 @@ LV_EPI, LV, RV, LA = 1, 2, 3, 4
 
 @numba.njit(nogil=True, cache=True)  # exact: patients are drawn from these values, and must not change by one bit
 def interpolate(
-    table: np.ndarray, shape: tuple[int, int, int], low_mm: np.ndarray, step_mm: float, places_mm: np.ndarray
+    table: np.ndarray, shape: tuple[int, ...], low_mm: np.ndarray, step_mm: float, places_mm: np.ndarray
 ) -> np.ndarray:
     """Interpolate a table [lattice points, columns] at points float32 [n, 3], clipped to its border."""
     values = np.zeros((len(places_mm), table.shape[1]), np.float32)
@@ -136,7 +136,7 @@ def _blend(
     spots: np.float32,
     distances: tuple[np.float32, np.float32, np.float32],
     outside: tuple[np.float32, np.float32],
-    tissue: tuple[np.float32, np.float32, np.float32, np.float32],
+    tissue: tuple[np.float32, ...],
 ) -> tuple[np.float32, np.float32]:
     """Return a pixel's HU and share of lung with the heart over it.
 
@@ -178,9 +178,9 @@ def paint_chambers(
     dz: np.float32,
     axes: np.ndarray,
     lattice: tuple[np.ndarray, tuple[int, int, int], np.ndarray, np.float32, np.ndarray],
-    movement: tuple[np.float32, np.float32, np.float32],
-    tissue: tuple[np.float32, np.float32, np.float32, np.float32],
-    around: tuple[np.float32, np.float32, np.float32, np.float32],
+    movement: tuple[np.float32, ...],
+    tissue: tuple[np.float32, ...],
+    around: tuple[np.float32, ...],
     waves: np.ndarray,
     phases: np.ndarray,
 ) -> None:
