@@ -35,7 +35,7 @@ from CACScoringLib.models.store import save_model
 from CACScoringLib.networks.configs import build
 
 from ..data.datasets import SliceDataset, default_cache, find_scans, load_slices, prepare, split_by_patient
-from ..data.drawn_scans import drawn_scans
+from ..data.drawn_scans import DRAWING_VERSION, DrawnScan, drawn_scans
 from ..project.training_scan import TrainingScan
 from .curves import validations
 from .distributed import from_first, in_turn, make_fabric
@@ -76,6 +76,8 @@ class TrainingData:
             if labelled := [scan for scan in scans if scan.annotators]:
                 people = ", ".join(sorted({name for scan in labelled for name in scan.annotators}))
                 text += f", of them {len({s.patient for s in labelled})} {REAL_PATIENTS} {people}"
+            if numbers := sorted(scan.number for scan in scans if isinstance(scan, DrawnScan)):
+                text += f", digital patients {numbers[0]} to {numbers[-1]} drawn for it (drawing {DRAWING_VERSION})"
             if count := sum(scan.automatic is not None for scan in scans):
                 text += f", {count} scans with an automatic score"
             parts.append(text)

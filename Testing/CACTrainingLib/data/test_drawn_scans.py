@@ -5,6 +5,7 @@ import pytest
 
 from CACTrainingLib.data.datasets import SliceDataset, load_slices, prepare, split_by_patient
 from CACTrainingLib.data.drawn_scans import DIFFICULTIES, FIRST_NUMBERS, draw, drawn_scans
+from CACTrainingLib.training.runs import TrainingData
 
 
 def test_each_use_has_patients_of_its_own():
@@ -13,6 +14,13 @@ def test_each_use_has_patients_of_its_own():
     assert (uses.count("training"), uses.count("validation")) == (40, 10)
     assert len({scan.number for scan in scans}) == 50
     assert split_by_patient(scans, 0.2, 0) == (scans[:40], scans[40:])
+
+
+def test_the_card_states_their_numbers():
+    scans = tuple(drawn_scans(10, 0.2))
+    text = TrainingData(scans[:8], scans[8:], (), ()).describe()
+    assert "digital patients 5000000 to 5000007 drawn" in text
+    assert "digital patients 5500000 to 5500001 drawn" in text
 
 
 def test_scans_are_told_apart_by_their_number():
