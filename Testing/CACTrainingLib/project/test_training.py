@@ -123,7 +123,8 @@ class TestAutomaticResults:
         outline(project, "0001", "Ann")
         root = project.folder / "results"
         heart = read_mask(scan / "heart.nii.gz")
-        result = score_scan(read_ct(scan / "ct.nii.gz"), ScoreSettings(), heart, heart * 2)
+        ct = read_ct(scan / "ct.nii.gz")
+        result = score_scan(ct, ScoreSettings(), heart, heart * 2 * (ct.image >= 130))
         write_result(OutputFolder(root / "one", False), result, RunSettings(), Progress())
         (row,) = scans_of_table(project.folder / "scans.csv")[0]
         record = {"scans": {"one": {"scan": scan_digest(row.key)}}}
