@@ -106,10 +106,10 @@ class TestGivenMasks:
 
     def test_without_a_heart_the_volume_decides(self):
         mask = np.zeros(self.SIZE[::-1], bool)
-        mask.reshape(-1)[:26_562] = True
-        assert heart_search.mask_warnings("heart mask", mask, None, 64.0) == ()  # 1699.97 ml
-        mask.reshape(-1)[26_562] = True
-        assert "has 1700 ml" in heart_search.mask_warnings("heart mask", mask, None, 64.0)[0].message
+        mask.reshape(-1)[:31_250] = True
+        assert heart_search.mask_warnings("heart mask", mask, None, 64.0) == ()  # 2000 ml
+        mask.reshape(-1)[31_250] = True
+        assert "has 2000 ml" in heart_search.mask_warnings("heart mask", mask, None, 64.0)[0].message
 
     @pytest.mark.long
     def test_without_networks_the_lungs_decide(self, chest):
