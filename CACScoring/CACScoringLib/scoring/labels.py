@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from ..anatomy.heart_search import HEART_ML
 from ..calcium_map.decomposition import DecomposedHeart, Decomposition, clear_map
 from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import MaskError
@@ -34,8 +35,8 @@ MAX_LESION_ML, MAX_LESION_BELOW = 60.0, 0.9
 """Largest volume of a connected region of labels of which a larger share lies below the threshold. Calcium painted
 roughly, 5 mm around, fills up to 18 mL in seven people and all arteries together about 40; hearts 300 to 1,500."""
 
-HEART_ML, LUNG_HU = (200.0, 2500.0), -500.0
-"""Volume of a heart with or without its pericardium, and highest mean of lungs, to name what a mask looks like."""
+LUNG_HU = -500.0
+"""Highest mean of lungs, to name what a mask looks like."""
 
 MAX_EMPTY_SHARE = 0.5
 """Proportion of labelled regions without calcium from which a label map does not fit its scan. A map in its place has

@@ -299,18 +299,18 @@ def plaques_of(part: np.ndarray, answers: np.ndarray, flat: np.ndarray, grid: Gr
     places = np.stack(np.unravel_index(flat, grid.shape), axis=1) / units
     order = np.argsort(part, kind="stable")
     groups = np.split(places[order], np.cumsum(np.bincount(part, minlength=count))[:-1])
-    pairs = [(n, n) for n in range(count)]
+    edges: list[tuple[int, int]] = []
     for artery in range(IN_ARTERY):
-        numbers = np.flatnonzero(answers == artery).tolist()
-        for n, first in enumerate(numbers):
-            tree, low, high = cKDTree(groups[first]), groups[first].min(axis=0), groups[first].max(axis=0)
-            for second in numbers[:n]:
-                others = groups[second]
-                others = others[((others >= low - reach) & (others <= high + reach)).all(axis=1)]
-                if len(others) and tree.query(others, p=np.inf)[0].min() <= reach:
-                    pairs.append((first, second))
-    sources, targets = np.array(pairs, int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(pairs), bool), (sources, targets)), shape=(count, count))
+        numbers = np.flatnonzero(answers == artery)
+        if len(numbers) < 2:
+            continue
+        low, high = (np.array([function(groups[n], axis=0) for n in numbers]) for function in (np.min, np.max))
+        boxes_meet = (low[:, None] <= high + reach).all(axis=-1)
+        for first, second in numbers[np.argwhere(np.triu(boxes_meet & boxes_meet.T, 1))].tolist():
+            if cKDTree(groups[first]).query(groups[second], p=np.inf)[0].min() <= reach:
+                edges.append((first, second))
+    sources, targets = np.array(edges, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(edges), bool), (sources, targets)), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.intp)
 
 
