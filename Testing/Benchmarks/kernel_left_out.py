@@ -27,8 +27,8 @@ from CACScoringLib.scoring.parts import CORONARY_KINDS
 from CACScoringLib.statistics.bootstrap import Bootstrap, ratio
 from CACTrainingLib.data.datasets import default_cache
 from CACTrainingLib.data.lesion_batches import LesionData
-from CACTrainingLib.data.lesion_rows import ARTERY_KINDS, DIFFICULTIES, NUMBERS_APART, patient_rows, patients
-from CACTrainingLib.phantom import Difficulty, draw_lesion_scan
+from CACTrainingLib.data.lesion_rows import ARTERY_KINDS, NUMBERS_APART, patient_rows, patients
+from CACTrainingLib.phantom import DIFFICULTIES, Difficulty, draw_lesion_scan
 from CACTrainingLib.training.lesions import LEAST_PROBABILITY, LesionTask, LesionTraining, lesion_answers
 from CACTrainingLib.training.loop import train
 from CACTrainingLib.training.run_folder import has_checkpoint

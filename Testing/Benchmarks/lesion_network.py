@@ -23,7 +23,8 @@ from CACScoringLib.scoring.parts import CORONARY_KINDS
 from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, ratio
 from CACTrainingLib.data.datasets import default_cache
 from CACTrainingLib.data.lesion_batches import LesionData
-from CACTrainingLib.data.lesion_rows import DIFFICULTIES, patient_rows, patients
+from CACTrainingLib.data.lesion_rows import patient_rows, patients
+from CACTrainingLib.phantom import DIFFICULTIES
 from CACTrainingLib.training.lesions import LEAST_PROBABILITY, LOG_LIKELIHOOD, lesion_answers, voxel_measures
 
 SEED = 0

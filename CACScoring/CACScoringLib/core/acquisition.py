@@ -172,7 +172,7 @@ class Acquisition:
 
     @property
     def kernel_values(self) -> str | None:
-        """What the values are those of, by a kernel that changes HU; None for other kernels."""
+        """Quantity that the images show if their kernel changes HU, such as "relative electron density"; else None."""
         maker, kernel = (self.manufacturer or "").upper(), (self.kernel or "").upper().split()
         rows = (row for row in _KERNELS if row["manufacturer"] in (maker or row["manufacturer"]))
         return next((row["values"] for row in rows if kernel and re.fullmatch(row["kernel"], kernel[0])), None)

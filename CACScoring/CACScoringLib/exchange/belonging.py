@@ -1,4 +1,4 @@
-"""Whether a DICOM object of lesions belongs to a scan: its frame of reference, series, images and patient."""
+"""Checks that a DICOM object of lesions belongs to a scan: its frame of reference, series, images and patient."""
 
 from __future__ import annotations
 

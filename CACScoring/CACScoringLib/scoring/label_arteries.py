@@ -53,7 +53,7 @@ def artery_warnings(sites: np.ndarray, facts: ScanFacts) -> list[ScanWarning]:
         return []
     places = "; ".join(f"label {label.value} ({label.key}) in {_shares(counts[label])}" for label in wrong)
     message = f"Calcium lies in the territories of other arteries than its labels: {places}.{_proposal(counts, meant)}"
-    # Of sound labels at least 93 % lie in their artery's territory.
+    # At least 93 % of sound labels lie in their artery's territory.
     return [ScanWarning("labels-other-artery", message, severe=bool((likely == labels).mean() < 0.5))]
 
 

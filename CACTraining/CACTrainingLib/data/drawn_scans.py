@@ -10,7 +10,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
@@ -20,8 +19,8 @@ from CACScoringLib.core.voxels import voxels_of
 from CACScoringLib.models import preprocessing
 
 from ..phantom import (
+    DIFFICULTIES,
     CohortSettings,
-    Difficulty,
     DigitalScan,
     Labels,
     Patient,
@@ -41,8 +40,7 @@ FIRST_NUMBERS = {"training": 5_000_000, "validation": 5_500_000}
 HEART_MM = (-95.0, 85.0)
 """Heights scanned, from the heart's middle: hearts of all sizes at any depth of breath."""
 DRAWING_VERSION = 1
-"""Version of the drawing and of the choice of patients below; a new one makes prepared slices stale."""
-DIFFICULTIES: tuple[Difficulty | None, ...] = (None, *get_args(Difficulty))
+"""Version of the drawing and of the choice of patients, also of DIFFICULTIES; a new one makes prepared slices stale."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +59,7 @@ class DrawnScan(TrainingScan):
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
     def content_hash(self) -> str:
+        """Return the SHA-256 of the patient's number and the drawing's version, which stand for the scan."""
         return hashlib.sha256(f"digital patient {self.number}, drawing {DRAWING_VERSION}".encode()).hexdigest()
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import SimpleITK as sitk
@@ -73,7 +72,6 @@ ROW = np.dtype(
 FIRST_NUMBERS = {"training": 30_000_000, "validation": 31_000_000}
 """First number of the digital patients of each use, far from the others and from those of any cohort."""
 
-DIFFICULTIES: tuple[phantom.Difficulty | None, ...] = (None, *get_args(phantom.Difficulty))
 NUMBERS_APART, BLOCK, BLOCKS_APART = 100_000, 10, 2_000_000
 """Distance of the first numbers of difficulties of digital patients, which take turns, in blocks of so many; and that
 of blocks, because the numbers of each use end where those of the next begin."""
@@ -156,8 +154,8 @@ class DenseScan:
 
 def patients(use: str, count: int) -> list[tuple[int, phantom.Difficulty | None]]:
     """Return number and difficulty of the first digital patients of a use."""
-    turns = (divmod(n, len(DIFFICULTIES)) for n in range(count))
-    return [(_first_number(use, kind) + turn, DIFFICULTIES[kind]) for turn, kind in turns]
+    turns = (divmod(n, len(phantom.DIFFICULTIES)) for n in range(count))
+    return [(_first_number(use, kind) + turn, phantom.DIFFICULTIES[kind]) for turn, kind in turns]
 
 
 def _first_number(use: str, kind: int) -> int:

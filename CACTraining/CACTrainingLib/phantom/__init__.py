@@ -27,7 +27,7 @@ from .cohort.cohort import (
     write_sample,
 )
 from .cohort.export import LABEL_HU, VISIBLE_CONTRAST_TO_NOISE, Labels, annotate, as_ct_scan
-from .cohort.lesion_patients import Difficulty, draw_lesion_patient
+from .cohort.lesion_patients import DIFFICULTIES, Difficulty, draw_lesion_patient
 from .cohort.lesion_scans import draw_lesion_scan
 from .cohort.territory_volumes import POSSIBLE, TerritoryVolume, add_dense, dense_voxels, territory_volume
 from .insertion.background import Background, prepare_background
@@ -40,7 +40,7 @@ from .scanner.simulation import HIGHEST_HU, DigitalScan, scan_grid, scan_patient
 from .scanner.still import StillPatient, plaque_points, still_patient
 
 __all__ = [
-    "AGATSTON_PER_MG", "HIGHEST_HU", "LABEL_HU", "POSSIBLE", "PROTOCOLS", "SAMPLES", "STRATA",
+    "AGATSTON_PER_MG", "DIFFICULTIES", "HIGHEST_HU", "LABEL_HU", "POSSIBLE", "PROTOCOLS", "SAMPLES", "STRATA",
     "VISIBLE_CONTRAST_TO_NOISE", "Background", "CohortSettings", "Difficulty", "DigitalScan", "InsertedScan",
     "InsertedSettings", "InsertionError", "Labels", "Patient", "PointCloud", "ScanPose", "Scanner", "Stamp",
     "StillPatient", "TerritoryVolume", "add_dense", "add_stamps", "annotate", "as_ct_scan", "clean_scan",

@@ -74,7 +74,7 @@ def test_a_full_disk_is_an_error(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
 @pytest.mark.parametrize(("stream", "code"), [("stdout", BAD_USAGE), ("stderr", DONE)])
 def test_a_command_whose_output_has_no_room_says_so_once(tmp_path, stream, code):
-    """Its results are complete; only what is printed is lost."""
+    """The results are complete; the printed text is lost."""
     write_series(tmp_path / "ct", chest_hu())
     table = tmp_path / "table.csv"
     command = [sys.executable, "-m", "CACScoringLib.cli", "info", str(tmp_path / "ct"), "--table", str(table)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from CACTrainingLib.data.datasets import SliceDataset, load_slices, prepare, split_by_patient
-from CACTrainingLib.data.drawn_scans import DIFFICULTIES, FIRST_NUMBERS, draw, drawn_scans
+from CACTrainingLib.data.drawn_scans import FIRST_NUMBERS, draw, drawn_scans
+from CACTrainingLib.phantom import DIFFICULTIES
 from CACTrainingLib.training.runs import TrainingData
 
 
@@ -23,7 +24,7 @@ def test_the_card_states_their_numbers():
     assert "digital patients 5500000 to 5500001 drawn" in text
 
 
-def test_scans_are_told_apart_by_their_number():
+def test_fingerprints_follow_the_number():
     first, second = drawn_scans(2, 0)
     assert first.fingerprint() != second.fingerprint()
     assert first.content_hash() != second.content_hash()
@@ -45,9 +46,9 @@ def test_a_patient_is_prepared_without_files(tmp_path):
 
 
 @pytest.mark.long
-def test_every_difficulty_is_drawn_by_turns():
-    number = FIRST_NUMBERS["training"] + 3 + 4 * DIFFICULTIES.index("motion")
-    turn = number // 4 % len(DIFFICULTIES)
-    patient, scan, _ = draw(number)
-    assert scan.scanner.gate_phase is None or DIFFICULTIES[turn] != "motion"
-    assert patient.number == number
+def test_every_fourth_patient_is_difficult_by_turns():
+    first = FIRST_NUMBERS["training"] + 3
+    difficulties = [draw(number)[0].difficulty for number in range(first, first + 12, 4)]
+    turn = DIFFICULTIES.index(difficulties[0])
+    assert difficulties == [DIFFICULTIES[(turn + n) % len(DIFFICULTIES)] for n in range(3)]
+    assert len(set(difficulties)) == 3

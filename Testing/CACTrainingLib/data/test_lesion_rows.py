@@ -20,6 +20,7 @@ from CACScoringLib.networks.configs import LESION_KINDS, LESION_PATCH, Territory
 from CACScoringLib.scoring.lesion_network import LesionPatch, network_input
 from CACTrainingLib.data import lesion_rows
 from CACTrainingLib.data.lesion_batches import LesionAugmentation, LesionData, plain_batch, varied_batch
+from CACTrainingLib.phantom import DIFFICULTIES
 from CACTrainingLib.phantom.scanner.response import Stamp
 from CACTrainingLib.project.training_scan import TrainingScan
 
@@ -41,10 +42,10 @@ def test_a_voxel_is_of_the_kind_that_adds_most_or_noise():
 
 
 def test_numbers_of_digital_patients_are_of_one_use_and_difficulty_each():
-    drawn = {use: lesion_rows.patients(use, 3 * len(lesion_rows.DIFFICULTIES)) for use in lesion_rows.FIRST_NUMBERS}
+    drawn = {use: lesion_rows.patients(use, 3 * len(DIFFICULTIES)) for use in lesion_rows.FIRST_NUMBERS}
     numbers = {use: np.array([number for number, _ in patients]) for use, patients in drawn.items()}
     blocks = [set((of_use // lesion_rows.NUMBERS_APART).tolist()) for of_use in numbers.values()]
-    assert all(len(of_use) == len(lesion_rows.DIFFICULTIES) for of_use in blocks)
+    assert all(len(of_use) == len(DIFFICULTIES) for of_use in blocks)
     assert not set.intersection(*blocks)
     # Former kinds keep the numbers that models' cards state.
     firsts = {difficulty: number for number, difficulty in reversed(drawn["validation"])}
@@ -158,7 +159,7 @@ def test_sources_are_in_hu_by_kind():
 
 
 def test_patients_are_of_all_difficulties_by_turns():
-    first = lesion_rows.patients("training", len(lesion_rows.DIFFICULTIES) + 1)
+    first = lesion_rows.patients("training", len(DIFFICULTIES) + 1)
     assert first[:3] == [(30_000_000, None), (30_100_000, "ostium"), (30_200_000, "heavy")]
     assert first[-1] == (30_000_001, None)
     assert not {number for number, _ in lesion_rows.patients("validation", 500)} & {

@@ -12,15 +12,9 @@ import numba
 import numpy as np
 
 compiled = numba.njit(nogil=True, fastmath=True, cache=True)
+ONE = np.float32(1)
 FAR_MM = np.float32(1e3)
 """Distance of pixels that no part of a shape is near."""
-
-
-@compiled
-def _first_and_last(low: float, high: float, origin: float, step: float, count: int) -> tuple[int, int]:
-    """Return the pixels that hold an interval, clipped to the slice."""
-    first = max(0, math.floor((low - origin) / step))
-    return first, min(count, math.ceil((high - origin) / step) + 1)
 
 
 @compiled
@@ -31,26 +25,21 @@ def tube_distance(
 
     path_mm: Polyline, float64 [n, 3]. radii_mm: Radius at its points, float64 [n].
     """
-    x_first, y_first = float(x_mm[0]), float(y_mm[0])
-    step = float(x_mm[1] - x_mm[0])
+    boxes = np.zeros((len(path_mm) - 1, 4), np.int64)
     j_low, j_high, i_low, i_high = len(y_mm), 0, len(x_mm), 0
-    for n in range(len(path_mm) - 1):
+    for n in range(len(boxes)):
         reach = max(radii_mm[n], radii_mm[n + 1]) + border_mm
-        if _misses(path_mm, n, reach, z_mm):
-            continue
-        i0, i1 = _reach_along(path_mm, n, 0, reach, x_first, step, len(x_mm))
-        j0, j1 = _reach_along(path_mm, n, 1, reach, y_first, step, len(y_mm))
-        if i1 > i0 and j1 > j0:
-            i_low, i_high, j_low, j_high = min(i_low, i0), max(i_high, i1), min(j_low, j0), max(j_high, j1)
-    if j_high <= j_low or i_high <= i_low:
+        if min(path_mm[n, 2], path_mm[n + 1, 2]) - reach < z_mm < max(path_mm[n, 2], path_mm[n + 1, 2]) + reach:
+            i0, i1 = _reach_along(x_mm, path_mm[n, 0], path_mm[n + 1, 0], reach)
+            j0, j1 = _reach_along(y_mm, path_mm[n, 1], path_mm[n + 1, 1], reach)
+            if i1 > i0 and j1 > j0:
+                boxes[n] = j0, j1, i0, i1
+                j_low, j_high, i_low, i_high = min(j_low, j0), max(j_high, j1), min(i_low, i0), max(i_high, i1)
+    if j_high == 0:
         return 0, 0, np.zeros((0, 0), np.float32)
     distance = np.full((j_high - j_low, i_high - i_low), FAR_MM, np.float32)
-    for n in range(len(path_mm) - 1):
-        reach = max(radii_mm[n], radii_mm[n + 1]) + border_mm
-        if _misses(path_mm, n, reach, z_mm):
-            continue
-        i0, i1 = _reach_along(path_mm, n, 0, reach, x_first, step, len(x_mm))
-        j0, j1 = _reach_along(path_mm, n, 1, reach, y_first, step, len(y_mm))
+    for n in range(len(boxes)):
+        j0, j1, i0, i1 = boxes[n]
         ax, ay, dz = path_mm[n, 0], path_mm[n, 1], np.float32(z_mm - path_mm[n, 2])
         ux, uy, uz = path_mm[n + 1, 0] - ax, path_mm[n + 1, 1] - ay, path_mm[n + 1, 2] - path_mm[n, 2]
         square = max(ux * ux + uy * uy + uz * uz, 1e-9)
@@ -72,19 +61,11 @@ def tube_distance(
 
 
 @compiled
-def _misses(path_mm: np.ndarray, n: int, reach: float, z_mm: float) -> bool:
-    """Return True if a segment lies outside the slice."""
-    low, high = min(path_mm[n, 2], path_mm[n + 1, 2]) - reach, max(path_mm[n, 2], path_mm[n + 1, 2]) + reach
-    return low >= z_mm or high <= z_mm
-
-
-@compiled
-def _reach_along(
-    path_mm: np.ndarray, n: int, axis: int, reach: float, origin: float, step: float, count: int
-) -> tuple[int, int]:
-    """Return the pixels along an axis that a segment can change."""
-    a, b = path_mm[n, axis], path_mm[n + 1, axis]
-    return _first_and_last(min(a, b) - reach, max(a, b) + reach, origin, step, count)
+def _reach_along(axis_mm: np.ndarray, start_mm: float, end_mm: float, reach_mm: float) -> tuple[int, int]:
+    """Return the first pixel along an axis that a segment can change, and the one after the last."""
+    low, high, origin = min(start_mm, end_mm) - reach_mm, max(start_mm, end_mm) + reach_mm, float(axis_mm[0])
+    step = float(axis_mm[1] - axis_mm[0])
+    return max(0, math.floor((low - origin) / step)), min(len(axis_mm), math.ceil((high - origin) / step) + 1)
 
 
 @compiled
@@ -98,10 +79,9 @@ def ellipsoid_distance(
     dz = z_mm - centre_mm[2]
     if abs(dz) >= semi_axes_mm[2] + border_mm:
         return 0, 0, np.zeros((0, 0), np.float32)
-    step = float(x_mm[1] - x_mm[0])
-    x0, y0, x_reach, y_reach = centre_mm[0], centre_mm[1], semi_axes_mm[0] + border_mm, semi_axes_mm[1] + border_mm
-    i0, i1 = _first_and_last(x0 - x_reach, x0 + x_reach, float(x_mm[0]), step, len(x_mm))
-    j0, j1 = _first_and_last(y0 - y_reach, y0 + y_reach, float(y_mm[0]), step, len(y_mm))
+    x0, y0 = centre_mm[0], centre_mm[1]
+    i0, i1 = _reach_along(x_mm, x0, x0, semi_axes_mm[0] + border_mm)
+    j0, j1 = _reach_along(y_mm, y0, y0, semi_axes_mm[1] + border_mm)
     if i1 <= i0 or j1 <= j0:
         return 0, 0, np.zeros((0, 0), np.float32)
     a, b, c = 1 / semi_axes_mm[0] ** 2, 1 / semi_axes_mm[1] ** 2, 1 / semi_axes_mm[2] ** 2
@@ -190,15 +170,15 @@ def paint_wall(
 
     gland: Share of gland in the fat. values: HU of skin, fat, gland, muscle.
     """
-    one, skin_hu, fat_hu, gland_hu, muscle_hu = np.float32(1), values[0], values[1], values[2], values[3]
+    skin_hu, fat_hu, gland_hu, muscle_hu = values
     muscle_edge = np.float32(1 / 1.6)
     for j in range(hu.shape[0]):
         for i in range(hu.shape[1]):
             if inner[j, i] <= -2 or skin[j, i] >= 2:
                 continue
             spots, edge, value = grain[j, i], skin[j, i], hu[j, i]
-            value += share_inside(edge, one) * (skin_hu - value)
-            value += share_inside(edge + np.float32(1.8), one) * (fat_hu + spots * np.float32(7) - value)
+            value += share_inside(edge, ONE) * (skin_hu - value)
+            value += share_inside(edge + np.float32(1.8), ONE) * (fat_hu + spots * np.float32(7) - value)
             value += gland[j, i] * (gland_hu - value)
             depth, thickness = inner[j, i] - np.float32(13), flesh[j, i]
             share = share_inside(depth - thickness + spots * np.float32(0.8), muscle_edge)
@@ -206,8 +186,8 @@ def paint_wall(
                 # Planes of fat between the muscles, and between them and the ribs.
                 muscle_gap = (depth - np.float32(0.55) * thickness + np.float32(2) * spots) / np.float32(1.3)
                 rib_gap = (depth + np.float32(1.5) + spots) / np.float32(1.6)
-                share *= one - np.float32(0.75) * _bell(muscle_gap)
-                share *= one - np.float32(0.7) * _bell(rib_gap)
+                share *= ONE - np.float32(0.75) * _bell(muscle_gap)
+                share *= ONE - np.float32(0.7) * _bell(rib_gap)
                 value += share * (muscle_hu + spots * np.float32(5) - value)
             hu[j, i] = value
 

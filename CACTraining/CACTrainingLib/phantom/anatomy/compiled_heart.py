@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from .body import WAVES
-from .compiled import compiled, share_inside
+from .compiled import ONE, compiled, share_inside
 
 COLUMNS = 8
 """Distances at a point of the lattice: the pericardium, then `shape.PARTS`."""
@@ -23,7 +23,7 @@ def interpolate(
 ) -> np.ndarray:
     """Interpolate a table [lattice points, columns] at points float32 [n, 3], clipped to its border."""
     values = np.zeros((len(places_mm), table.shape[1]), np.float32)
-    inverse, one = np.float32(1 / step_mm), np.float32(1)
+    inverse = np.float32(1 / step_mm)
     corner, part = np.empty(3, np.int64), np.empty(3, np.float32)
     for n in range(len(places_mm)):
         for axis in range(3):
@@ -33,11 +33,11 @@ def interpolate(
             part[axis] = place - np.float32(corner[axis])
         flat = (corner[0] * shape[1] + corner[1]) * shape[2] + corner[2]
         for di in range(2):
-            a = part[0] if di else one - part[0]
+            a = part[0] if di else ONE - part[0]
             for dj in range(2):
-                b = a * part[1] if dj else a * (one - part[1])
+                b = a * part[1] if dj else a * (ONE - part[1])
                 for dk in range(2):
-                    c = b * part[2] if dk else b * (one - part[2])
+                    c = b * part[2] if dk else b * (ONE - part[2])
                     row = flat + (di * shape[1] + dj) * shape[2] + dk
                     for column in range(table.shape[1]):
                         values[n, column] += table[row, column] * c
@@ -75,10 +75,10 @@ def _read(
     plane, point = np.uint64(shape[1]) * row, np.uint64(COLUMNS)
     for column in range(COLUMNS):
         n = first + np.uint64(column)
-        near = a * table[n] + b * table[n + point] + c * table[n + row] + d * table[n + row + point]
+        lower_half = a * table[n] + b * table[n + point] + c * table[n + row] + d * table[n + row + point]
         n += plane
-        far = e * table[n] + f * table[n + point] + g * table[n + row] + h * table[n + row + point]
-        values[column] = near + far + beyond_mm
+        upper_half = e * table[n] + f * table[n + point] + g * table[n + row] + h * table[n + row + point]
+        values[column] = lower_half + upper_half + beyond_mm
 
 
 @compiled
@@ -146,8 +146,8 @@ def _blend(
     pericardium, walls, blood = distances
     thickness, fat = outside
     fat_hu, muscle_hu, blood_hu, softness = tissue
-    half, one = np.float32(0.5), np.float32(1)
-    edge = one / softness
+    half = np.float32(0.5)
+    edge = ONE / softness
     if thickness >= 0:
         share = share_inside(pericardium - thickness - fat + spots, half) * air
         value += share * (fat_hu + np.float32(9) * spots - value)
@@ -160,11 +160,11 @@ def _blend(
     if thickness >= 0:
         line = np.float32(0.8) * share_inside(abs(pericardium - half * thickness) - half * thickness, np.float32(1.25))
     else:
-        line = np.float32(0.55) * _clip(one - abs(pericardium) / np.float32(1.3), np.float32(0), one)
-        line *= _clip(np.float32(1.3) - air, np.float32(0), one)
-    value += line * (one - wall_share) * (np.float32(40) - value)
-    value += share_inside(blood, one / (softness + np.float32(0.3))) * (blood_hu - value)
-    return value, air * (one - max(share, wall_share))
+        line = np.float32(0.55) * _clip(ONE - abs(pericardium) / np.float32(1.3), np.float32(0), ONE)
+        line *= _clip(np.float32(1.3) - air, np.float32(0), ONE)
+    value += line * (ONE - wall_share) * (np.float32(40) - value)
+    value += share_inside(blood, ONE / (softness + np.float32(0.3))) * (blood_hu - value)
+    return value, air * (ONE - max(share, wall_share))
 
 
 @compiled
@@ -201,8 +201,8 @@ def paint_chambers(
     table, shape, low, inverse_step, wall_mm = lattice
     ring_mm, wall_shift_mm, length = movement
     pericardium_mm, fat_mm, most_relief, reach = around
-    zero, half, one, fifty = np.float32(0), np.float32(0.5), np.float32(1), np.float32(50)
-    far, deep = max(reach, np.float32(8)), np.float32(-6)
+    zero, half, fifty = np.float32(0), np.float32(0.5), np.float32(50)
+    outside_mm, deep_mm = max(reach, np.float32(8)), np.float32(-6)
     has_fat, moves, step = (
         len(phases) > 0,
         ring_mm != 0 or wall_shift_mm != 0,
@@ -213,9 +213,9 @@ def paint_chambers(
     for n in range(len(phases)):
         angles[1, n] = step * (waves[n, 0] * axes[0, 0] + waves[n, 1] * axes[0, 1] + waves[n, 2] * axes[0, 2])
         turns[0, n], turns[1, n] = np.sin(angles[1, n]), np.cos(angles[1, n])
-    down = _clip(-dz / fifty, zero, one)
+    down = _clip(-dz / fifty, zero, ONE)
     for j in range(len(dy)):
-        front, row = _clip(-dy[j] / fifty, zero, one), dy[j] * axes[1] + dz * axes[2]
+        front, row = _clip(-dy[j] / fifty, zero, ONE), dy[j] * axes[1] + dz * axes[2]
         for n in range(len(phases)):
             u, v, w = row[0] + dx[0] * axes[0, 0], row[1] + dx[0] * axes[0, 1], row[2] + dx[0] * axes[0, 2]
             angles[0, n] = waves[n, 0] * u + waves[n, 1] * v + waves[n, 2] * w + phases[n]
@@ -226,31 +226,31 @@ def paint_chambers(
             if moves:
                 bend = (u / length + np.float32(0.15)) / np.float32(0.55)
                 x -= ring_mm * np.exp(-bend * bend)
-            _read(table, shape, x * inverse_step, y * inverse_step, z * inverse_step, one / inverse_step, values)
+            _read(table, shape, x * inverse_step, y * inverse_step, z * inverse_step, ONE / inverse_step, values)
             if moves:
-                _move(values, wall_shift_mm * _clip(np.float32(0.6) + u / length, np.float32(0.2), one))
+                _move(values, wall_shift_mm * _clip(np.float32(0.6) + u / length, np.float32(0.2), ONE))
             pericardium, (walls, blood) = values[0], _walls_and_blood(values, wall_mm)
             # Far outside the heart, and deep in its blood, pixels nearer than half the distance are alike.
-            outwards, inwards = min(pericardium, walls) - far, deep - max(blood, walls, pericardium)
+            outwards, inwards = min(pericardium, walls) - outside_mm, deep_mm - max(blood, walls, pericardium)
             if outwards > 0:
                 i += 1 + int(half * outwards / step)
                 continue
             if inwards > 0:
                 last = min(i + 1 + int(half * inwards / step), len(dx))
-                hu[j, i:last], lung[j, i:last], inside[j, i:last] = tissue[2], zero, one
+                hu[j, i:last], lung[j, i:last], inside[j, i:last] = tissue[2], zero, ONE
                 i = last
                 continue
-            thickness, fat, spots = (zero if has_fat else -one), zero, grain[j, i]
+            thickness, fat, spots = (zero if has_fat else -ONE), zero, grain[j, i]
             # Deeper inside both are certain.
             if has_fat and abs(pericardium) < reach and pericardium > -np.float32(2) - abs(spots):
                 _turn_waves(sines, cosines, turns, angles, last_wave == i - 1, i)
                 last_wave = i
                 # More in front, and recesses here and there.
-                recess = _clip(one + half * _height(sines, 0), np.float32(0.4), np.float32(2.5))
-                thickness = pericardium_mm * (one + half * front) * recess
+                recess = _clip(ONE + half * _height(sines, 0), np.float32(0.4), np.float32(2.5))
+                thickness = pericardium_mm * (ONE + half * front) * recess
                 share = np.float32(0.3) + np.float32(0.6) * front + np.float32(0.4) * down
                 fat = fat_mm * _clip(share + half * _height(sines, WAVES), zero, most_relief)
             distances = pericardium, walls, blood
             hu[j, i], lung[j, i] = _blend(hu[j, i], lung[j, i], spots, distances, (thickness, fat), tissue)
-            inside[j, i] = share_inside(pericardium, one)
+            inside[j, i] = share_inside(pericardium, ONE)
             i += 1

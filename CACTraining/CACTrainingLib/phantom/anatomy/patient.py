@@ -34,8 +34,18 @@ OSTIUM = "RCA ostium"
 class Patient:
     """Patient of a number. The same number and options give the same patient (with the same NumPy and SciPy).
 
-    ostial_plaques: IDs of plaques that move with OSTIUM, not with their artery.
-    difficulty: Way in which the patient is difficult (`lesion_patients.Difficulty`); None for a usual one.
+    Attributes:
+        number: Number of the patient.
+        body: Size and shape of the trunk, and tissue values.
+        tree: Coronary arteries.
+        plaques: Coronary plaques.
+        distractors: Other calcium, and devices.
+        beat: Cardiac motion.
+        vessels: Vessels of the lungs in quiet breathing; weights in mm³.
+        grain: Texture of the lungs; weights in mm³.
+        heart: Shape of the heart.
+        ostial_plaques: IDs of plaques that move with OSTIUM, not with their artery.
+        difficulty: Way in which the patient is difficult (`lesion_patients.Difficulty`); None for a usual one.
     """
 
     number: int

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -70,6 +70,9 @@ Difficulty = Literal[
     "doubled", "pieces", "block", "sinus", "compact", "cartilage", "gas", "trifurcation", "large",
 ]  # fmt: skip
 """Way in which a patient is difficult. New ones are added at the end, because training numbers its patients by them."""
+
+DIFFICULTIES: tuple[Difficulty | None, ...] = (None, *get_args(Difficulty))
+"""Kinds of patients that trainings draw by turns: usual ones, then each difficulty."""
 
 _CHANGES: dict[str, tuple[int, Callable[[Patient, np.random.Generator], Patient]]] = {
     "doubled": (83, with_moving_plaque),

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-compiled = numba.njit(nogil=True, fastmath=True, cache=True)
+from ..anatomy.compiled import compiled
 
 
 @compiled

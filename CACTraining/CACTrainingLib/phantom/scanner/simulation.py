@@ -305,14 +305,14 @@ class _Painter:
         trunk = self.thorax.trunk(base)
         heights = (base.z_mm + self._offsets).tolist()
         area = self.heart.moving_box(base, heights, [breath for _, breath in movements])
-        others = movements[1:] if area != NOWHERE else []
+        later_movements = movements[1:] if area != NOWHERE else []
         grain = np.ascontiguousarray(trunk.grain[area])
-        means = [_no_anatomy(base.hu.shape)] + [_no_anatomy(grain.shape) for _ in others]
+        means = [_no_anatomy(base.hu.shape)] + [_no_anatomy(grain.shape) for _ in later_movements]
         for height in heights:
             canvas = base.copy(height)
             lung = self.thorax.paint(canvas, trunk, still)
             self.heart.paint_mediastinum(canvas, lung, trunk.grain)
-            parts = [(canvas.crop(area), lung[area].copy(), grain, movement) for movement in others]
+            parts = [(canvas.crop(area), lung[area].copy(), grain, movement) for movement in later_movements]
             parts.insert(0, (canvas, lung, trunk.grain, movements[0]))
             for (picture, air, texture, (contraction, breath)), mean in zip(parts, means, strict=True):
                 inside = self.heart.paint(picture, air, texture, breath, contraction)

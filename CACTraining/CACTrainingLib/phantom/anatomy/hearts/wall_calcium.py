@@ -254,8 +254,8 @@ BLOCK_ASPECT = (1.0, 2.2), (0.7, 1.1), (0.6, 1.0)
 """Ranges of its relative half lengths along the annulus, outwards and upwards."""
 
 NEAR_MM, CLEARANCE_MM = 6.0, 0.3
-"""How much farther from the circumflex than the annulus's nearest point blocks lie at most, and their distance from
-its lumen."""
+"""Largest distance of a block from the circumflex, beyond that of the annulus's nearest point, and its least distance
+from the lumen."""
 
 
 def annulus_block(shape: HeartShape, tree: CoronaryTree, g: np.random.Generator) -> PointCloud:
