@@ -29,7 +29,6 @@ from ..data.datasets import default_cache, find_scans, split_by_patient
 from ..data.lesion_batches import LesionAugmentation, LesionData, plain_batch, varied_batch
 from ..data.lesion_rows import (
     ARTERY_KINDS,
-    DIFFICULTIES,
     NOISE,
     NOT_CORONARY,
     NUMBERS_APART,
@@ -39,6 +38,7 @@ from ..data.lesion_rows import (
     patient_rows,
     patients,
 )
+from ..phantom import DIFFICULTIES
 from ..project.training_scan import TrainingScan
 from .distributed import in_turn
 from .runs import TrainingData, check_start_share, start_from, training_run
