@@ -43,7 +43,8 @@ def test_a_container_scores_without_a_network_or_write_access(tmp_path):
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
     assert int(podman("image", "inspect", "--format", "{{.Size}}", "cac-test").stdout) <= 1_000_000_000
     tmp_path.chmod(0o777)
-    mounted = ("run", *LOCKED, "--volume", f"{tmp_path}:/data", "cac-test", "score", "--sample", "--output", "result")
+    shutil.copy(ROOT / "CACScoring" / "Resources" / "SampleData" / "CACDigitalPatient.nrrd", tmp_path / "ct.nrrd")
+    mounted = ("run", *LOCKED, "--volume", f"{tmp_path}:/data", "cac-test", "score", "ct.nrrd", "--output", "result")
     done = podman(*mounted)
     assert done.returncode == 0, done.stderr
     assert read_result(tmp_path / "result").provenance.commit == "abc"

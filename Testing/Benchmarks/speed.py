@@ -33,6 +33,7 @@ SCANS_OF_COHORT = (
     "4d_lung/113_HM10395_40pct_3mm.nii.gz",
     "nsclc_radiomics/LUNG1-001_B19f_3mm.nii.gz",
 )
+SAMPLE = "CACScoring/Resources/SampleData/CACDigitalPatient.nrrd"
 FIRST_NUMBER = 9_700_000
 """Number of the digital patient, which no training or study has."""
 
@@ -83,7 +84,7 @@ def main() -> None:
         add(
             "base installation",
             f"{installation_mb(folder / 'clone'):.0f} MB",
-            "size of .venv after `./cac score --sample`",
+            "size of .venv after a first `./cac score`",
         )
 
 
@@ -146,7 +147,7 @@ def installation_mb(clone: Path) -> float:
     clone.mkdir()
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", "HEAD"], stdout=subprocess.PIPE, check=True).stdout
     subprocess.run(["tar", "-x", "-C", str(clone)], input=archive, check=True)
-    subprocess.run(["./cac", "score", "--sample"], cwd=clone, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(["./cac", "score", SAMPLE, "--output", "sample"], cwd=clone, stdout=subprocess.DEVNULL, check=True)
     return sum(file.stat().st_size for file in (clone / ".venv").rglob("*") if not file.is_symlink()) / 1e6
 
 
