@@ -73,11 +73,11 @@ def paint_chambers(hu, lung, grain, inside, dx, dy, dz, axes, lattice, movement,
     rooms = [named[name] for name in PARTS if name not in ("lv_epi", "rv")]
     blood = np.minimum.reduce([*rooms, np.maximum(named["rv"], -named["lv_epi"])])
     if pericardium_mm:
-        near = np.abs(pericardium) < reach
+        is_near = np.abs(pericardium) < reach
         first, second = reliefs(places, waves, phases)
         front, down = np.clip(-dy / 50, 0, 1)[:, None], np.clip(-dz / 50, 0, 1)
-        thickness = near * pericardium_mm * (1 + 0.5 * front) * np.clip(1 + 0.5 * first, 0.4, 2.5)
-        fat = near * fat_mm * np.clip(0.3 + 0.6 * front + 0.4 * down + 0.5 * second, 0, most_relief)
+        thickness = is_near * pericardium_mm * (1 + 0.5 * front) * np.clip(1 + 0.5 * first, 0.4, 2.5)
+        fat = is_near * fat_mm * np.clip(0.3 + 0.6 * front + 0.4 * down + 0.5 * second, 0, most_relief)
         share = coverage((pericardium - thickness - fat + grain).astype(np.float32), 2.0) * lung
         hu += share * (fat_hu + 9 * grain - hu)
         lung -= share

@@ -297,11 +297,11 @@ def unnamed_message(message: str, acquisition: Acquisition) -> str:
     Plain words of the message stay, which may hold letters of a name by chance ("heart" of Mrs Hart).
     """
 
-    def shown(part: re.Match[str]) -> str:
+    def without_names(part: re.Match[str]) -> str:
         is_file = re.search(r"[\d_/\\]|\w\.\w", part[0]) is not None
         return unnamed(part[0], acquisition) if is_file else part[0]
 
-    return re.sub(r"[^\s(),;]+", shown, _undated(message, acquisition, True))
+    return re.sub(r"[^\s(),;]+", without_names, _undated(message, acquisition, True))
 
 
 def _undated(text: str, acquisition: Acquisition, every: bool) -> str:

@@ -52,9 +52,11 @@ def frames_of(data: Dataset) -> tuple[frozenset[str], frozenset[str]]:
     general += [item.get("FrameOfReferenceUID") for item in data.get("ReferencedFrameOfReferenceSequence") or ()]
     structures = list(data.get("StructureSetROISequence") or ())
     drawn = {int(c.ReferencedROINumber) for c in data.get("ROIContourSequence") or () if c.get("ContourSequence")}
-    own = [roi.get("ReferencedFrameOfReferenceUID") for roi in structures if int(roi.ROINumber) in drawn or not drawn]
-    frames = own if own and all(own) else [*own, *general]
-    return _uids(frames), _uids(own)
+    of_structures = [
+        roi.get("ReferencedFrameOfReferenceUID") for roi in structures if int(roi.ROINumber) in drawn or not drawn
+    ]
+    frames = of_structures if of_structures and all(of_structures) else [*of_structures, *general]
+    return _uids(frames), _uids(of_structures)
 
 
 def _uids(values: Iterable[object]) -> frozenset[str]:

@@ -46,13 +46,15 @@ def artery_warnings(sites: np.ndarray, facts: ScanFacts) -> list[ScanWarning]:
         for label in MAIN_ARTERIES
         if np.count_nonzero(labels == label) >= MIN_VOXELS
     }
-    meant = {label: MAIN_ARTERIES[int(count.argmax())] for label, count in counts.items()}
+    likeliest = {label: MAIN_ARTERIES[int(count.argmax())] for label, count in counts.items()}
     wrong = [label for label, count in counts.items() if _is_wrong(label, count)]
     # Other conventions move much of the calcium; the network errs in single small plaques.
     if sum(counts[label].sum() for label in wrong) < max(1, MIN_SHARE * len(labels)):
         return []
     places = "; ".join(f"label {label.value} ({label.key}) in {_shares(counts[label])}" for label in wrong)
-    message = f"Calcium lies in the territories of other arteries than its labels: {places}.{_proposal(counts, meant)}"
+    message = (
+        f"Calcium lies in the territories of other arteries than its labels: {places}.{_proposal(counts, likeliest)}"
+    )
     # At least 93 % of sound labels lie in their artery's territory.
     return [ScanWarning("labels-other-artery", message, severe=bool((likely == labels).mean() < 0.5))]
 
@@ -68,22 +70,22 @@ def _is_wrong(label: Artery, count: np.ndarray) -> bool:
     return bool(of_other_side >= max(MIN_VOXELS, MIN_SHARE * count.sum()) or gain >= MIN_GAIN * count.sum())
 
 
-def _proposal(counts: dict[Artery, np.ndarray], meant: dict[Artery, Artery]) -> str:
+def _proposal(counts: dict[Artery, np.ndarray], likeliest: dict[Artery, Artery]) -> str:
     """Return a sentence about the convention that labels follow; empty if none fits.
 
     Args:
         counts: Dense voxels by label, in each of MAIN_ARTERIES.
-        meant: Artery that most of a label's voxels lie in.
+        likeliest: Artery that most of a label's voxels lie in.
     """
     if len(counts) == 1:
         ((label, count),) = counts.items()
         if np.count_nonzero(count >= max(MIN_VOXELS, MIN_SHARE * count.sum())) > 1:
             return f" The map has the label {label.value} alone: it probably marks calcium of all arteries."
-    if all(ORCASCORE.get(label) == artery for label, artery in meant.items()):
+    if all(ORCASCORE.get(label) == artery for label, artery in likeliest.items()):
         return " The labels may be numbered as in orCaScore (1 LAD, 2 LCX, 3 RCA)."
-    if len(set(meant.values())) < len(meant):
+    if len(set(likeliest.values())) < len(likeliest):
         return ""
-    order = ", ".join(f"{label.value} {artery.key}" for label, artery in meant.items())
+    order = ", ".join(f"{label.value} {artery.key}" for label, artery in likeliest.items())
     return f" They would fit as {order}."
 
 

@@ -61,9 +61,9 @@ def ostial_calcium(
             continue
         places_mm = np.stack(np.unravel_index(flat, voxels.shape), axis=1) * spacing[::-1]
         flat = flat[courses[artery].at(places_mm) <= OSTIUM_MM]
-        found = find_lesions(scan, Labelled(flat, np.full(len(flat), artery, np.uint8)), rules).lesions
-        if sum(lesion.agatston for lesion in found) >= MIN_AGATSTON:
-            lesions += found
+        ostial = find_lesions(scan, Labelled(flat, np.full(len(flat), artery, np.uint8)), rules).lesions
+        if sum(lesion.agatston for lesion in ostial) >= MIN_AGATSTON:
+            lesions += ostial
     return lesions
 
 

@@ -217,9 +217,9 @@ class CycleTask(Task[CycleTraining]):
             return values
         choice = np.random.default_rng([self.settings.loop.seed, 9, number])
         images = {}
-        for name, (real, *others) in self._real_images(batch, noise).items():
+        for name, (real, *other_kind) in self._real_images(batch, noise).items():
             pooled = self.pools.exchange(name, synthetic[name], choice)
-            images[name] = (real, pooled, *(others if self.settings.anchored else ()))
+            images[name] = (real, pooled, *(other_kind if self.settings.anchored else ()))
         return {**values, "discriminators": self._teach_discriminators(images, fabric, noise)}
 
     def _real_images(
@@ -228,11 +228,11 @@ class CycleTask(Task[CycleTraining]):
         """Return by discriminator the real slices of its kind, and those of the other kind, a share disturbed."""
         images, share = batch["x"][:, :1], self.settings.disturbed_share
         real = {"with_calcium": batch["visible"], "without_calcium": ~batch["visible"]}
-        others = {name: images[~kind] for name, kind in real.items()}
+        other_kind = {name: images[~kind] for name, kind in real.items()}
         if share:
             for name, sign in zip(DISCRIMINATORS, (1.0, -1.0), strict=True):
-                others[name] = disturbed(others[name], batch["heart"][~real[name]], share, sign, noise)
-        return {name: (images[kind], others[name]) for name, kind in real.items()}
+                other_kind[name] = disturbed(other_kind[name], batch["heart"][~real[name]], share, sign, noise)
+        return {name: (images[kind], other_kind[name]) for name, kind in real.items()}
 
     def _map_logits(self, name: str, x: torch.Tensor, near_heart: torch.Tensor) -> torch.Tensor:
         z = self.modules[name](x, logits=True).float()
@@ -382,8 +382,8 @@ class CycleTask(Task[CycleTraining]):
         )
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
-        few = self.check.warnings() if self.check else []
-        return few + (collapse(metrics) if "mass_visible" in metrics else [])
+        warnings = self.check.warnings() if self.check else []
+        return warnings + (collapse(metrics) if "mass_visible" in metrics else [])
 
     def has_collapsed(self, metrics: dict[str, float]) -> bool:
         return "mass_visible" in metrics and bool(collapse(metrics))

@@ -155,8 +155,8 @@ def _measures(sums: np.ndarray, hits: np.ndarray, true_sums: np.ndarray, data: S
     scan_sums, visible = by_scan(sums), by_scan(data.visible) > 0
     has_map = np.array([scan.has_map for scan in data.scans])
     positive = scan_sums > 0
-    known = data.has_map & data.visible
-    total, total_visible = sums[data.has_map].sum(), sums[known].sum()
+    is_visible = data.has_map & data.visible
+    total, total_visible = sums[data.has_map].sum(), sums[is_visible].sum()
     return {
         "scans": len(data.scans),
         "with_calcium": int(visible.sum()),
@@ -167,8 +167,8 @@ def _measures(sums: np.ndarray, hits: np.ndarray, true_sums: np.ndarray, data: S
         "rank_correlation": _correlation(stats.spearmanr, scan_sums[has_map], by_scan(true_sums)[has_map]),
         "captured": hits[data.has_map].sum() / true_sums.sum() if true_sums.any() else "",
         "precision": hits[data.has_map].sum() / total if total else "",
-        "precision_visible": hits[known].sum() / total_visible if total_visible else "",
-        "slice_correlation": _correlation(stats.pearsonr, sums[known], true_sums[known]),
+        "precision_visible": hits[is_visible].sum() / total_visible if total_visible else "",
+        "slice_correlation": _correlation(stats.pearsonr, sums[is_visible], true_sums[is_visible]),
     }
 
 

@@ -111,8 +111,8 @@ def test_our_own_segmentation_belongs_to_its_scan_and_no_other(segmentation, ser
     data = pydicom.dcmread(segmentation)
     assert check_origin(data, scan, "seg.dcm") == ()
     assert read_review_file(segmentation).frames_of_reference == (uids["frame"],)
-    others = chest_series(tmp_path / "series", FrameOfReferenceUID=uids["frame"])
-    (warning,) = check_origin(data, read_ct(others.ct), "seg.dcm")
+    series = chest_series(tmp_path / "series", FrameOfReferenceUID=uids["frame"])
+    (warning,) = check_origin(data, read_ct(series.ct), "seg.dcm")
     assert warning.code == "labels-other-series"
     person = chest_series(tmp_path / "person", FrameOfReferenceUID=uids["frame"], **OTHER)
     with pytest.raises(MaskError, match="another patient"):

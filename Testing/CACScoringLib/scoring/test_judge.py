@@ -142,8 +142,8 @@ def test_cutting_a_plaque_does_not_flip_its_verdict(gap, expected):
     image.CopyInformation(scan.image)
     answers = {250: {"LAD": 0.9, "noise": 0.1}, 400: {"LAD": 0.52, "noise": 0.48}}
     lesions = judged(answers, scan=replace(scan, image=image)).lesions
-    found = {(lesion.voxels, round(lesion.verdict.probability, 2), lesion.verdict.counts) for lesion in lesions}
-    assert found == expected
+    facts = {(lesion.voxels, round(lesion.verdict.probability, 2), lesion.verdict.counts) for lesion in lesions}
+    assert facts == expected
     for verdict in (lesion.verdict for lesion in lesions):
         assert verdict.coronary == pytest.approx(verdict.probability, abs=1e-6), "the evidence is the plaque's"
 

@@ -51,8 +51,8 @@ def test_every_order_but_that_of_cac_is_found_and_stated(facts, order):
     warnings = artery_warnings(labelled(order), facts)
     assert [warning.code for warning in warnings] == ["labels-other-artery"] * (order != ORDERS[0])
     for warning in warnings:
-        meant = {number: artery for artery, number in order.items()}
-        assert ", ".join(f"{n.value} {meant[n].key}" for n in MAIN_ARTERIES) in warning.message
+        artery_of = {number: artery for artery, number in order.items()}
+        assert ", ".join(f"{n.value} {artery_of[n].key}" for n in MAIN_ARTERIES) in warning.message
         assert warning.severe == (sum(artery == number for artery, number in order.items()) < 2)
 
 
@@ -91,10 +91,10 @@ def test_three_voxels_of_another_artery_are_not_doubted(facts):
 def test_a_small_plaque_that_the_network_puts_elsewhere_is_not_doubted(facts):
     """The sample's 3 Agatston of the circumflex lie in the right artery's territory by the network."""
     sites = labelled({artery: artery for artery in MAIN_ARTERIES})
-    few = sites[LESIONS[Artery.RCA]].reshape(-1)
-    few[: int(0.05 * np.count_nonzero(sites))] = Artery.LCX
+    voxels = sites[LESIONS[Artery.RCA]].reshape(-1)
+    voxels[: int(0.05 * np.count_nonzero(sites))] = Artery.LCX
     sites[LESIONS[Artery.LCX]] = 0
-    sites[LESIONS[Artery.RCA]] = few.reshape(sites[LESIONS[Artery.RCA]].shape)
+    sites[LESIONS[Artery.RCA]] = voxels.reshape(sites[LESIONS[Artery.RCA]].shape)
     assert (sites == Artery.LCX).any()
     assert artery_warnings(sites, facts) == []
 

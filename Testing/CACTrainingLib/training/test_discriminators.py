@@ -70,11 +70,11 @@ def test_every_patch_has_a_logit():
 @pytest.mark.parametrize("anchored", [False, True])
 def test_anchored_discriminators_see_real_slices_of_the_other_kind(parts, monkeypatch, anchored):
     task = CycleTask(replace(SETTINGS, anchored=anchored, disturbed_share=0.5), *parts)
-    shown = {}
+    images_of = {}
     original = task._teach_discriminators
 
     def teach(images, *more):
-        shown.update(images)
+        images_of.update(images)
         return original(images, *more)
 
     monkeypatch.setattr(task, "_teach_discriminators", teach)
@@ -83,10 +83,10 @@ def test_anchored_discriminators_see_real_slices_of_the_other_kind(parts, monkey
     assert torch.isfinite(values["discriminators"])
     for name in DISCRIMINATORS:
         real = batch["x"][batch["visible"] == (name == "with_calcium"), :1]
-        assert torch.equal(shown[name][0], real), "real slices of its kind are never disturbed"
-        assert len(shown[name]) == 2 + anchored
+        assert torch.equal(images_of[name][0], real), "real slices of its kind are never disturbed"
+        assert len(images_of[name]) == 2 + anchored
         if anchored:
-            assert shown[name][2].shape == batch["x"][batch["visible"] != (name == "with_calcium"), :1].shape
+            assert images_of[name][2].shape == batch["x"][batch["visible"] != (name == "with_calcium"), :1].shape
 
 
 @pytest.mark.long

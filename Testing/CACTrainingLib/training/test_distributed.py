@@ -60,25 +60,25 @@ def steps_in_a_child(shapes):
 
 
 def test_volumes_learn_on_processors_with_the_gradients_of_float32():
-    found = steps_in_a_child(VOLUMES)
-    assert found["precision"] == "32-true"
-    assert max(found["errors"]) < 1e-5
+    result = steps_in_a_child(VOLUMES)
+    assert result["precision"] == "32-true"
+    assert max(result["errors"]) < 1e-5
 
 
 def test_slices_learn_on_processors_with_gradients_near_those_of_float32():
-    found = steps_in_a_child(SLICES)
-    assert found["precision"] in ("bf16-mixed", "32-true")
-    assert max(found["errors"]) < 0.05
+    result = steps_in_a_child(SLICES)
+    assert result["precision"] in ("bf16-mixed", "32-true")
+    assert max(result["errors"]) < 0.05
 
 
 @pytest.mark.parametrize(("layer", "volumetric"), [(nn.Conv3d, True), (nn.Conv2d, False)])
 def test_only_volumes_are_kept_from_half_precision(layer, volumetric):
     fabric = make_fabric(True, "cpu")
-    chosen = fabric.strategy.precision.precision
+    precision = fabric.strategy.precision.precision
     networks = [nn.Linear(2, 2), layer(1, 1, 3)]
     assert any(map(is_volumetric, networks)) == volumetric
     choose_precision(fabric, networks)
-    assert fabric.strategy.precision.precision == ("32-true" if volumetric else chosen)
+    assert fabric.strategy.precision.precision == ("32-true" if volumetric else precision)
 
 
 def test_a_training_of_volumes_is_kept_from_half_precision(tmp_path):

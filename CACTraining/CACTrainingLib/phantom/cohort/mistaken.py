@@ -89,8 +89,8 @@ class TwoRests(HeartBeat):
     def displacement_mm(self, group: str, phase: np.ndarray) -> np.ndarray:
         """Return displacement [..., 3] at phases of the cardiac cycle, as `HeartBeat.displacement_mm`."""
         phase = np.mod(phase, 1.0)
-        begun, ended = (expit((phase - place) / STEP) for place in SYSTOLE)
-        return self.excursion_mm[group] * (begun - ended)[..., None] * self.directions[group][0]
+        contraction, relaxation = (expit((phase - place) / STEP) for place in SYSTOLE)
+        return self.excursion_mm[group] * (contraction - relaxation)[..., None] * self.directions[group][0]
 
 
 def with_moving_plaque(patient: Patient, g: np.random.Generator) -> Patient:
@@ -164,8 +164,8 @@ def with_annulus_block(patient: Patient, g: np.random.Generator) -> Patient:
         clouds.append(deposits("mitral annulus", heart, tree, g))
     gain = view_gain(g, float(g.uniform(*STREAK_STRENGTH)))
     block = Distractor("mitral annulus", "heart", "valve", join_clouds(clouds), view_gain=gain)
-    others = tuple(d for d in patient.distractors if d.kind != "mitral annulus")
-    return replace(patient, plaques=tuple(plaques), distractors=(*others, block))
+    distractors = tuple(d for d in patient.distractors if d.kind != "mitral annulus")
+    return replace(patient, plaques=tuple(plaques), distractors=(*distractors, block))
 
 
 def with_ostial_wall(patient: Patient, g: np.random.Generator) -> Patient:

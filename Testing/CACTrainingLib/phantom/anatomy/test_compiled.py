@@ -23,11 +23,11 @@ def test_the_distance_to_a_tube_is_right_within_its_border(seed):
     path, radii = np.cumsum(g.normal(0, 12, (9, 3)), axis=0), g.uniform(1, 6, 9)
     j, i, distance = compiled.tube_distance(X, Y, 3.0, path, radii, 2.5)
     expected = slow.tube_distance(X, Y, 3.0, path, radii)
-    whole = np.full(expected.shape, np.inf)
-    whole[j : j + distance.shape[0], i : i + distance.shape[1]] = distance
-    near = expected < 2.5
-    np.testing.assert_allclose(whole[near], expected[near], atol=1e-4)
-    assert (whole[~near] >= 2.5 - 1e-4).all()
+    in_slice = np.full(expected.shape, np.inf)
+    in_slice[j : j + distance.shape[0], i : i + distance.shape[1]] = distance
+    is_near = expected < 2.5
+    np.testing.assert_allclose(in_slice[is_near], expected[is_near], atol=1e-4)
+    assert (in_slice[~is_near] >= 2.5 - 1e-4).all()
 
 
 def test_a_slice_beside_a_tube_is_empty():
@@ -69,11 +69,11 @@ def test_chambers_are_painted_as_in_numpy(surroundings, contraction, monkeypatch
         grain = np.random.default_rng(1).standard_normal(canvas.hu.shape).astype(np.float32)
         heart.paint(canvas, lung, grain, 0.0, contraction)
     monkeypatch.undo()
-    for hu, lung, grain, inside, *rest in calls:
+    for hu, lung, grain, inside, *facts in calls:
         painted = [hu.copy(), lung.copy(), grain, inside.copy()]
         expected = [hu.astype(float), lung.astype(float), grain.astype(float), inside.astype(float)]
-        compiled_heart.paint_chambers(*painted, *rest)
-        slow.paint_chambers(*expected, *rest)
+        compiled_heart.paint_chambers(*painted, *facts)
+        slow.paint_chambers(*expected, *facts)
         np.testing.assert_allclose(painted[0], expected[0], atol=0.3)
         np.testing.assert_allclose(painted[1], expected[1], atol=2e-3)
         np.testing.assert_allclose(painted[3], expected[3], atol=2e-3)

@@ -89,9 +89,9 @@ def test_pictures_of_levels_blend_into_that_of_a_moving_object(half_scan):
         for x in levels
     ]
     spectrum = np.fft.rfft2(places[0]).astype(np.complex64)
-    changes, whole = [(place - places[0]).astype(np.float32) for place in places[1:]], slice(0, len(places[0]))
-    same = np.ones(spectrum.shape, np.float32)
-    weights = response.add_levels(spectrum, changes, whole, GRID.spacing_mm[0], scanner, 0.0, share, same)
+    changes, rows = [(place - places[0]).astype(np.float32) for place in places[1:]], slice(0, len(places[0]))
+    no_filter = np.ones(spectrum.shape, np.float32)
+    weights = response.add_levels(spectrum, changes, rows, GRID.spacing_mm[0], scanner, 0.0, share, no_filter)
     assert weights.sum() == pytest.approx(1)
     blended = np.fft.irfft2(spectrum, s=places[0].shape)
 
