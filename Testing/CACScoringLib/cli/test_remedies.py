@@ -39,7 +39,7 @@ def texts():
 def test_every_option_and_command_that_is_advised_exists():
     options = options_of(PARSER)
     advised = {word for text in texts() for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
-    of_other_programs = {"--add-extras", "--editable", "--index-url", "--extra-index-url", "--image-type"}
+    of_other_programs = {"--add-extras", "--editable", "--index-url", "--extra-index-url", "--image-type", "--no-deps"}
     of_git = {"--always", "--abbrev", "--dirty", "--exclude"}
     assert advised - options - of_other_programs - of_git == set()
     commands = {word for text in OPTIONS.values() for word in re.findall(r"\bcac ([a-z]+)", text)}
