@@ -98,11 +98,12 @@ def dataOf(box):
 
 
 class InSight:
-    """Keeps the end of a section in sight until the panel has its new height."""
+    """Keeps the end of a section in sight until the panel has its new height, or something else scrolls the panel."""
 
     def __init__(self, section) -> None:
         self._section = section
         self._area: Any = None
+        self._place = 0
         self._timer = singleShot(_GROWTH_MILLISECONDS, self.cancel)
 
     def start(self) -> None:
@@ -110,17 +111,27 @@ class InSight:
         self.cancel()
         self._area = area = scrollAreaAround(self._section)
         if area is not None:
-            area.verticalScrollBar().rangeChanged.connect(self._scroll)
+            area.verticalScrollBar().rangeChanged.connect(self._follow)
             self._timer.start()
             self._scroll()
+            self._place = area.verticalScrollBar().value
 
     def cancel(self) -> None:
         self._timer.stop()
         if self._area is not None:
-            self._area.verticalScrollBar().rangeChanged.disconnect(self._scroll)
+            self._area.verticalScrollBar().rangeChanged.disconnect(self._follow)
             self._area = None
 
-    def _scroll(self, *_args: object) -> None:
+    def _follow(self, *_args: object) -> None:
+        """Scroll on as the panel grows. Qt bounds the bar's value only after this signal."""
+        bar = self._area.verticalScrollBar()
+        if bar.value not in (self._place, min(self._place, bar.maximum)):
+            self.cancel()
+            return
+        self._scroll()
+        self._place = bar.value
+
+    def _scroll(self) -> None:
         end = self._section.mapTo(self._area.widget(), qt.QPoint(0, self._section.height)).y()
         self._area.verticalScrollBar().setValue(end - self._area.viewport().height)
 
