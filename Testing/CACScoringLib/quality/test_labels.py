@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from CACScoringLib.scoring.labels import label_doubts
+from CACScoringLib.scoring.labels import MAX_MISSED_SHARE, label_doubts
 
 LESIONS = [(6, 20, 26), (9, 24, 50), (12, 30, 20), (20, 10, 60), (30, 50, 40)]
 """First voxels of lesions of 4 × 4 pixels in three slices."""
@@ -53,3 +53,13 @@ def without_tops(labelled):
 )
 def test_a_side_or_slices_without_labels_are_reported(scan, change, slices):
     assert f"are not labelled (slice {slices}" in messages(scan, change(scan[1]))
+
+
+def test_labels_that_end_half_way_are_reported_though_they_miss_little(scan):
+    hu, labelled = scan
+    cut = labelled & (np.arange(len(labelled)) < 31)[:, None, None]
+    missed = np.count_nonzero(labelled[31] & ~cut[31])
+    assert missed < MAX_MISSED_SHARE * np.count_nonzero(cut)
+    assert "are not labelled (slice 20, 21, 22, 31" in messages(scan, cut)
+    between_lesions = labelled & (np.arange(len(labelled)) < 25)[:, None, None]
+    assert messages(scan, between_lesions) == ""
