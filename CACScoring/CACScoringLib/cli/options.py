@@ -33,8 +33,8 @@ RESUME = "Interrupted. Rerun the command to resume."
 NOTHING_WRITTEN = "Interrupted. Nothing was written."
 
 SERIES = (
-    "series of a DICOM folder that holds several, by number or UID; 3.1, 3.2, … for series that share a number and for "
-    "cardiac phases (default: the one nearest to the scoring protocol; cac info lists them); all joins the series into "
+    "series of a DICOM folder that holds several, by number or UID; 3.1, 3.2, … for series that share a number, and for "
+    "the cardiac phases and acquisitions of one (default: the one nearest to the scoring protocol; cac info lists them); all joins the series into "
     "which one scan was parted"
 )
 """Help of --series."""

@@ -40,9 +40,9 @@ def read_ct(path: Path | str, series: str | None = None) -> CTScan:
     Args:
         path: A folder (searched with its subfolders for DICOM files, or one image file), a ZIP or TAR archive of one,
             an Enhanced (multi-frame) CT, or a NIfTI-1, NRRD or MetaImage file.
-        series: Number or UID of the DICOM series; of several series with one number, or cardiac phases of one series,
-            "3.1", "3.2", … in the order in which the error lists them, that of UIDs and phases; "all" joins series
-            that make one stack. None chooses by the rule of `series_rule`, with a warning that names the choice.
+        series: Number or UID of the DICOM series; of several series with one number, or cardiac phases or acquisitions
+            of one series, "3.1", "3.2", … in the order in which the error lists them; "all" joins series that make one
+            stack. None chooses by the rule of `series_rule`, with a warning that names the choice.
 
     Raises:
         UnreadableError: It is missing or cannot be read.

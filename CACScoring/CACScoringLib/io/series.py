@@ -1,4 +1,4 @@
-"""Choice and reading of the CT series of a folder, or of one of its cardiac phases."""
+"""Choice and reading of the CT series of a folder, or of one of its cardiac phases or acquisitions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .acquisition import acquisition_of, clock, free_text
 from .dicom import DicomSlice, first_value, is_dicom, name_pattern, read_slice
 from .headers import check_headers
 from .image_files import quiet
-from .series_rule import SeriesFacts, best_series, choice_warning, facts_of
+from .series_rule import HEART_LENGTH_MM, SeriesFacts, best_series, choice_warning, facts_of
 from .stack import read_stack, stack_of, without_strays
 
 _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "ms after the R wave"}
@@ -49,24 +49,26 @@ _IDENTITY = {
 
 @dataclass(frozen=True)
 class SeriesCandidate:
-    """CT series of a folder, or one of its stacks or cardiac phases.
+    """CT series of a folder, or one of its stacks, cardiac phases or acquisitions.
 
     Attributes:
         uid: Series instance UID; empty if missing.
         slices: Images, without localizers; of a multi-frame CT its frames.
         number: Series number; None if missing.
         label: Alternative to the UID in a choice: the number and, among series of one number, a rank by UID and phase.
+        acquisition: Acquisition number of all its images, where the series has others; else None.
     """
 
     uid: str
     slices: list[DicomSlice]
     number: str | None
     label: str
+    acquisition: str | None = None
 
     @cached_property
     def facts(self) -> SeriesFacts:
         """Properties by which the rule chooses."""
-        return facts_of(self.label, self.uid, self.slices)
+        return replace(facts_of(self.label, self.uid, self.slices), acquisition=self.acquisition)
 
     def __str__(self) -> str:
         description = free_text(self.slices, "SeriesDescription") or "no description"
@@ -76,8 +78,9 @@ class SeriesCandidate:
         stacks = {s.text("StackID") for s in self.slices if s.frame is not None}
         files = {s.path.name for s in self.slices if s.frame is not None}
         stack = f"stack {stacks.pop()} of {files.pop()}, " if len(stacks) == len(files) == 1 else ""
+        acquisition = f"acquisition {self.acquisition}, " if self.acquisition else ""
         return (
-            f"  {self.label}: {description}, kernel {kernel}, {thick}, {stack}{_phase(self.slices)}"
+            f"  {self.label}: {description}, kernel {kernel}, {thick}, {stack}{_phase(self.slices)}{acquisition}"
             f"{_time(self.slices)}, {len(self.slices)} slices, UID {self.uid or 'missing'}"
         )
 
@@ -158,7 +161,8 @@ def choose_candidates(
         raise NotVolumeError("The folder holds only localizer (scout) images. Give the folder of the axial slices.")
     if choice is None:
         matches = [c for c in candidates if any(map(has_position, c.slices))] or candidates
-        noun = "CT series, stacks or cardiac phases" if len(matches) > len({c.uid for c in matches}) else "CT series"
+        is_split = len(matches) > len({c.uid for c in matches})
+        noun = "CT series, stacks, cardiac phases or acquisitions" if is_split else "CT series"
         studies = len({c.slices[0].text("StudyInstanceUID") for c in matches})
         noun += f" of {studies} studies" if studies > 1 else ""
         reason = f"The folder holds {len(matches)} {noun}. Choose one by its number or UID ({SERIES})"
@@ -177,7 +181,7 @@ def choose_candidates(
             raise SeriesChoiceError(f"The folder holds no CT series {printable(choice)!r}. Its CT series:\n{table}")
         is_one_series = len({c.uid for c in matches}) == 1
         noun = (
-            "stacks or cardiac phases are in the series"
+            "stacks, cardiac phases or acquisitions are in the series"
             if is_one_series
             else f"CT series have the number {printable(choice)}"
         )
@@ -219,10 +223,13 @@ def _candidates(slices: list[DicomSlice]) -> list[SeriesCandidate]:
         series.setdefault(slice_.text("SeriesInstanceUID") or "", []).append(slice_)
     stacks = [(uid, stack) for uid in sorted(series) for stack in _stacks(_with_frames(series[uid]))]
     numbers = [series_number(stack) for _, stack in stacks]
+    acquired = Counter((uid, number) for uid, stack in stacks if (number := _acquisition(stack)))
+    parts = Counter(uid for uid, _ in acquired)
     candidates = []
     for n, ((uid, stack), number) in enumerate(zip(stacks, numbers, strict=True)):
         place = f".{numbers[:n].count(number) + 1}" if numbers.count(number) > 1 else ""
-        candidates.append(SeriesCandidate(uid, stack, number, f"{number or 'none'}{place}"))
+        acquisition = _acquisition(stack) if parts[uid] > 1 else None
+        candidates.append(SeriesCandidate(uid, stack, number, f"{number or 'none'}{place}", acquisition))
     return sorted(candidates, key=lambda c: float(c.number or 0))
 
 
@@ -237,8 +244,15 @@ def _with_frames(group: list[DicomSlice]) -> list[DicomSlice]:
     return group
 
 
+def _acquisition(slices: list[DicomSlice]) -> str | None:
+    """Return the acquisition number that all slices share; None if there is none."""
+    numbers = {slice_.text("AcquisitionNumber") for slice_ in slices}
+    return numbers.pop() if len(numbers) == 1 else None
+
+
 def _stacks(group: list[DicomSlice]) -> list[list[DicomSlice]]:
-    """Split a series by stacks of multi-frame CTs and, if it repeats positions, by cardiac phases or their files."""
+    """Split a series by stacks of multi-frame CTs; if it repeats positions, by cardiac phases or their files; and if it
+    makes no stack but its acquisitions do, by these."""
     positions = [slice_.numbers("ImagePositionPatient", 3) for slice_ in group]
     count = len(set(positions))
     keys: dict[str, list[Any]] = {
@@ -254,7 +268,26 @@ def _stacks(group: list[DicomSlice]) -> list[list[DicomSlice]]:
         are_complete = all(count <= 2 * len(stack) == 2 * len({positions[n] for n in stack}) for stack in stacks)
         if are_complete or name == "stack":
             return [part for stack in stacks for part in _stacks([group[n] for n in stack])]
-    return [group]
+    return _acquisitions(group) or [group]
+
+
+def _acquisitions(group: list[DicomSlice]) -> list[list[DicomSlice]]:
+    """Split a series by its acquisitions, such as a repeated or overlapping pass.
+
+    Returns:
+        The acquisitions; empty unless each makes a stack, one as long as a heart, and the series does not.
+    """
+    numbers = [slice_.text("AcquisitionNumber") for slice_ in group]
+    if None in numbers or len(set(numbers)) < 2:
+        return []
+    acquisitions = [[s for s, n in zip(group, numbers, strict=True) if n == number] for number in sorted(set(numbers))]
+    with suppress(CTError):
+        stack_of(without_strays(group)[0])
+        return []
+    with suppress(CTError):
+        lengths_mm = [stack_of(without_strays(slices)[0])[2][2] * len(slices) for slices in acquisitions]
+        return acquisitions if max(lengths_mm) >= HEART_LENGTH_MM else []
+    return []
 
 
 def _time(group: list[DicomSlice]) -> str:

@@ -75,6 +75,7 @@ class SeriesFacts:
         contrast_agent: Contrast agent, if one is stated.
         is_computed: True if the images were computed from others.
         fault: Reason why the slices make no stack, or their headers state no HU; empty if they can be scored.
+        acquisition: Acquisition number, where the series has others.
     """
 
     label: str
@@ -90,6 +91,7 @@ class SeriesFacts:
     contrast_agent: str | None
     is_computed: bool
     fault: str
+    acquisition: str | None = None
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -117,6 +119,7 @@ class SeriesFacts:
             "unknown thickness" if self.thickness_mm is None else f"{self.thickness_mm:g} mm thick",
             "unknown field of view" if self.field_mm is None else f"field of view {self.field_mm:.0f} mm",
             *([] if self.phase_percent is None else [f"{self.phase_percent:g} % of the cycle"]),
+            *([f"acquisition {self.acquisition}"] if self.acquisition else []),
             f"{self.slices} slices over {self.length_mm:.0f} mm",
         ]
 
@@ -125,7 +128,8 @@ class SeriesFacts:
         """Name that tells the series from others of its study."""
         thickness = None if self.thickness_mm is None else f"{self.thickness_mm:g} mm"
         phase = None if self.phase_percent is None else f"{self.phase_percent:g} %"
-        return " ".join(filter(None, (self.label, self.description, self.kernel, thickness, phase)))
+        acquisition = f"acquisition {self.acquisition}" if self.acquisition else None
+        return " ".join(filter(None, (self.label, self.description, self.kernel, thickness, phase, acquisition)))
 
     def __str__(self) -> str:
         return f"{self.label} ({', '.join([self.description or 'no description', *self.properties])})"
@@ -179,7 +183,7 @@ def choice_warning(best: SeriesFacts, series: Sequence[SeriesFacts]) -> ScanWarn
     """Return the warning that names the chosen series and all others, with their properties."""
     rejected = "; ".join(f"{facts}{f': {facts.fault}' if facts.fault else ''}" for facts in series if facts is not best)
     message = (
-        f"The folder holds {len(series)} CT series or cardiac phases. The one nearest to the scoring protocol (no "
+        f"The folder holds {len(series)} CT series, cardiac phases or acquisitions. The one nearest to the scoring protocol (no "
         f"contrast, soft kernel, {THICKNESS_MM[0]:g} to {THICKNESS_MM[1]:g} mm, full field of view, "
         f"{PHASE_PERCENT[0]:g} to {PHASE_PERCENT[1]:g} % of the cycle) is scored: {best}. Not scored: {rejected}. "
         "Choose another by its number or UID (--series, or the column series of a table), or score all: cac info "

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pydicom
 import pytest
 from dicom_files import chest_hu, only, save, set_tags, write_series
@@ -77,6 +78,33 @@ class TestSeriesChoice:
         refuses(tmp_path, SeriesChoiceError, "make one stack, which 'all' in place of a number joins")
         assert len(reads(tmp_path, chest_hu(), series="all").dicom_files) == 6
         reads(tmp_path, chest_hu()[:3], series="3")
+
+    def two_acquisitions(self, folder, shift_mm, second_slices=28):
+        for number, (count, shift) in enumerate(((28, 0.0), (second_slices, shift_mm)), 1):
+            tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "AcquisitionNumber": number}
+            origin = (-100.0, -120.0, 30.0 + shift)
+            write_series(folder / str(number), chest_hu(count, seed=number), tags=tags, origin_mm=origin)
+
+    @pytest.mark.parametrize("shift_mm", [0.0, 4.0, 40.5])
+    def test_repeated_and_overlapping_acquisitions_of_a_series(self, tmp_path, shift_mm):
+        self.two_acquisitions(tmp_path, shift_mm)
+        with pytest.raises(SeriesChoiceError, match=r"2 .*acquisitions") as caught:
+            read_ct(tmp_path)
+        lines = [line.strip() for line in str(caught.value).splitlines()[1:]]
+        assert [line.split(":")[0] for line in lines] == ["3.1", "3.2"]
+        for n, line in enumerate(lines, 1):
+            assert f"acquisition {n}, " in line
+            assert np.array_equal(read_ct(tmp_path, f"3.{n}").hu, chest_hu(28, seed=n))
+
+    def test_a_short_second_acquisition_is_not_chosen(self, tmp_path):
+        self.two_acquisitions(tmp_path, 10.0, 8)
+        scan = read_ct(tmp_path)
+        assert np.array_equal(scan.hu, chest_hu(28, seed=1))
+        assert "series-chosen" in [warning.code for warning in scan.warnings]
+
+    def test_acquisitions_of_one_stack_stay_one_series(self, tmp_path):
+        self.two_acquisitions(tmp_path, 28 * 3.0)
+        assert len(read_ct(tmp_path).hu) == 56
 
     @pytest.mark.parametrize(
         ("keyword", "value"),
