@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class InfoOptions:
     """List the CT series, cardiac phases and image files of a folder, and which of them cac score would score, and why.
 
-    Only headers are read.
+    Only headers are read; of image files also the number of voxels is compared with the header.
 
     Attributes:
         ct: DICOM folder or ZIP archive of one, NIfTI, NRRD or MHA.
@@ -62,7 +62,8 @@ def run(options: InfoOptions, progress: Progress) -> None:
         print(f"{'*' if facts.label == scored else ' '} series {facts}{uid}{f': {facts.fault}' if facts.fault else ''}")
     for image in contents["images"]:
         size, spacing = "×".join(map(str, image["size"])), " × ".join(f"{step:g}" for step in image["spacing_mm"])
-        print(f"{'*' if image['name'] == scored else ' '} file {image['name']} ({size} voxels of {spacing} mm)")
+        fault = f": {image['fault']}" if image["fault"] else ""
+        print(f"{'*' if image['name'] == scored else ' '} file {image['name']} ({size} voxels of {spacing} mm){fault}")
     unread = {"unreadable": contents["unread_files"]}
     unconsidered = {"localizer": contents["localizers"]} | contents["other_images"] | unread
     if listed := ", ".join(f"{count} {name}" for name, count in unconsidered.items() if count):
@@ -80,7 +81,7 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
     choose.
     """
     from ..io.dicom import find_slices, is_dicom, read_multi_frame
-    from ..io.image_files import read_header
+    from ..io.image_files import check_ct_file, read_header
     from ..io.reading import image_files
     from ..io.series import series_facts
 
@@ -101,14 +102,20 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
             broken[file] = error
             continue
         name = printable(file.name if file == path else file.relative_to(path).as_posix())
-        images.append({"name": name, "size": reader.GetSize(), "spacing_mm": reader.GetSpacing()})
+        fault = ""
+        try:
+            check_ct_file(file)
+        except CTError as error:
+            fault = str(error)
+        images.append({"name": name, "size": reader.GetSize(), "spacing_mm": reader.GetSpacing(), "fault": fault})
     modalities = Counter(slice_.text("Modality") or "unknown" for slice_ in slices)
     del modalities["CT"]
     if images:
         is_only = len(images) == 1 and not series
-        scored = images[0]["name"] if is_only else None
+        scored = images[0]["name"] if is_only and not images[0]["fault"] else None
         several = "There are image files and CT series, or several image files: give the path of one file."
-        reason = "It is the only image file." if is_only else several
+        only = "It is the only image file." if scored else "Its only image file cannot be scored."
+        reason = only if is_only else several
     else:
         scored, reason = _choice(path, slices, broken)
     patients = {slice_.text("PatientID") or slice_.text("PatientName") for slice_ in slices}

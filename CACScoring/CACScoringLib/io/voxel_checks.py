@@ -130,7 +130,6 @@ def checked_image(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | None
     Raises:
         UnreadableError: Voxels are damaged or missing, or bytes exceed those of the header.
         NotHounsfieldError: A NIfTI file holds NaN or infinity.
-        SliceGeometryError: The geometry of a NIfTI file contradicts itself.
     """
     match reader.GetImageIO():
         case "NiftiImageIO":
@@ -158,11 +157,8 @@ def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | Non
     """
     if not path.name.lower().endswith(".nii.gz") or float(reader.GetMetaData("vox_offset")) != NIFTI_HEADER_BYTES:
         return None
-    with open_file(path) as file:
-        file.seek(-min(8, path.stat().st_size), os.SEEK_END)
-        end = file.read()
-    check_sum, length = int.from_bytes(end[:4], "little"), end[4:]
-    if length != (NIFTI_HEADER_BYTES + _voxel_bytes(reader)).to_bytes(8, "little")[:4]:
+    check_sum, has_length = _gzip_end(path, NIFTI_HEADER_BYTES + _voxel_bytes(reader))
+    if not has_length:
         return None
     try:
         image = reader.Execute()
@@ -170,24 +166,70 @@ def _checked_nifti(path: Path, reader: sitk.ImageFileReader) -> sitk.Image | Non
             header = content.read(NIFTI_HEADER_BYTES)
     except (RuntimeError, OSError, EOFError, zlib.error):
         return None
-    if zlib.crc32(voxels_of(image).data, zlib.crc32(header)) != check_sum:
-        return None
-    _check_one_geometry(header, _byte_order(header), reader, path.name)
-    return image
+    return image if zlib.crc32(voxels_of(image).data, zlib.crc32(header)) == check_sum else None
 
 
-def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
+def _gzip_end(path: Path, length: int) -> tuple[int, bool]:
+    """Return the check sum at the end of a gzip file (RFC 1952), and whether it states a length of the content."""
+    with open_file(path) as file:
+        file.seek(-min(8, path.stat().st_size), os.SEEK_END)
+        end = file.read()
+    return int.from_bytes(end[:4], "little"), end[4:] == length.to_bytes(8, "little")[:4]
+
+
+def check_lengths(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Check that a file holds the bytes that its header states.
+
+    A usual .nii.gz file states them at its end; other compressed files are decompressed, no further than stated.
+
+    Args:
+        path: The file.
+        reader: Reader of the file, which has read its header.
+
+    Raises:
+        UnreadableError: Bytes are missing or damaged, or exceed those of the header.
+    """
+    match reader.GetImageIO():
+        case "NiftiImageIO":
+            needed = _nifti_bytes_stated(reader)
+            if not (path.name.lower().endswith(".nii.gz") and _gzip_end(path, needed)[1]):
+                _check_nifti_length(path, needed)
+        case "NrrdImageIO":
+            _check_nrrd(path, _voxel_bytes(reader))
+        case "MetaImageIO":
+            _check_meta_image(path, _voxel_bytes(reader))
+
+
+def _nifti_bytes_stated(reader: sitk.ImageFileReader) -> int:
+    """Return the bytes of a NIfTI file by its header."""
     start = int(float(reader.GetMetaData("vox_offset")))
-    needed = start + math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
+    return start + math.prod(reader.GetSize()) * int(reader.GetMetaData("bitpix")) // 8
+
+
+def _check_nifti_length(path: Path, needed: int) -> None:
     if not re.search(r"\.nii(\.gz)?$", path.name, re.IGNORECASE):
         raise UnreadableError(f"{path.name} is a NIfTI file with another ending. Name it .nii or .nii.gz.")
     if (length := nifti_bytes(path, needed)) < needed:
         raise UnreadableError(f"{path.name} is truncated ({length} bytes of {needed}). Copy or export it again.")
     _check_length(length, needed, path)
+
+
+def check_nifti_geometry(path: Path, reader: sitk.ImageFileReader) -> None:
+    """Raise SliceGeometryError if a NIfTI file's sform contradicts its qform or spacing; reads its header alone."""
+    try:
+        with nifti_content(path) as content:
+            header = content.read(NIFTI_HEADER_BYTES)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return  # `checked_image` reports damage
+    if len(header) == NIFTI_HEADER_BYTES:
+        _check_one_geometry(header, _byte_order(header), reader, path.name)
+
+
+def _check_nifti(path: Path, reader: sitk.ImageFileReader) -> None:
+    start = int(float(reader.GetMetaData("vox_offset")))
+    _check_nifti_length(path, _nifti_bytes_stated(reader))
     with nifti_content(path) as content:
-        first = content.read(NIFTI_HEADER_BYTES)
-    order = _byte_order(first)
-    _check_one_geometry(first, order, reader, path.name)
+        order = _byte_order(content.read(NIFTI_HEADER_BYTES))
     if name := _NIFTI_FLOATS.get(reader.GetMetaData("datatype")):
         kind = np.dtype(order + name)
         with nifti_content(path) as content:

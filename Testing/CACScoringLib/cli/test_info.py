@@ -1,5 +1,6 @@
 """`cac info`: contents of folders, archives and files, and what would be scored."""
 
+import gzip
 import json
 import shutil
 
@@ -11,6 +12,7 @@ from dicom_files import chest_hu, write_series
 from images import image_of
 
 from CACScoringLib.cli import main as cli
+from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.scans.table import scans_of_table
 
@@ -135,3 +137,34 @@ def test_image_files(info, tmp_path):
 def test_nothing_there(info, tmp_path):
     assert "does not exist" in info(tmp_path / "absent", code=3)
     assert "holds no readable DICOM file" in info(tmp_path)
+
+
+def damaged(folder, damage):
+    """Return an image file whose header is broken, or does not fit its voxels, in one way."""
+    image = image_of(chest_hu().astype(np.int16), (0.7, 0.8, 3.0))
+    path = folder / f"{damage}.nii.gz"
+    if damage == "offset":
+        path = folder / "offset.mha"
+    elif damage == "spacing":
+        image.SetSpacing((0.7, 0.8, 300.0))
+    sitk.WriteImage(image, str(path), damage != "offset")
+    if damage == "offset":
+        path.write_bytes(path.read_bytes().replace(b"ElementDataFile", b"HeaderSize = 99999999999999\nElementDataFile"))
+    elif damage == "bomb":
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(2**26)))
+    elif damage == "qform":
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        content[268:272] = np.float32(500).tobytes()  # qoffset_x, nifti1.h
+        path.write_bytes(gzip.compress(bytes(content)))
+    return path
+
+
+@pytest.mark.parametrize("damage", ["offset", "spacing", "bomb", "qform"])
+def test_an_image_file_that_score_refuses_is_not_listed_as_scored(info, tmp_path, damage):
+    path = damaged(tmp_path, damage)
+    with pytest.raises(CTError) as refusal:
+        read_ct(path)
+    lines = info(tmp_path).splitlines()
+    assert lines[0].startswith("  file")
+    assert lines[0].endswith(str(refusal.value))
+    assert lines[-1] == "Nothing would be scored. Its only image file cannot be scored."
