@@ -279,6 +279,7 @@ def read_lesions(
     else:
         labels = read_lesion_labels(path) if isinstance(path, Path) else path
         origin = status_of(labels)
+        warnings = _origin_warnings(labels, scan, path.name if isinstance(path, Path) else "The label map")
     status = "reviewed" if reader else origin or "given"
     name = f" in {printable(path.name)}" if isinstance(path, Path) else ""
     ask = "If you have reviewed them, score again in your name."
@@ -289,6 +290,15 @@ def read_lesions(
         message = f"The lesions{name} were scored as given: nobody says who has reviewed them. {ask}"
         warnings = (*warnings, ScanWarning("lesions-given", message))
     return labels, status, warnings
+
+
+def _origin_warnings(labels: sitk.Image, scan: CTScan, name: str) -> tuple[ScanWarning, ...]:
+    """Check series and patient of a label map that states elements of DICOM. Raises MaskError."""
+    if not any("|" in key for key in labels.GetMetaDataKeys()):
+        return ()
+    from .exchange.belonging import check_origin, origin_of_image  # loads pydicom
+
+    return check_origin(origin_of_image(labels, name), scan, name)
 
 
 def _calibration(

@@ -1,4 +1,7 @@
-"""Checks that a DICOM object of lesions belongs to a scan: its frame of reference, series, images and patient."""
+"""Checks that lesions belong to a scan: their frame of reference, series, images and patient, as far as stated.
+
+DICOM objects state them; of other files those do that ITK made of DICOM images, whose elements it keeps.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import SimpleITK as sitk
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
@@ -22,6 +27,8 @@ _IMAGES = ("ContourImageSequence", "SourceImageSequence", "ReferencedInstanceSeq
 
 _SERIES = ("ReferencedSeriesSequence", "RTReferencedSeriesSequence")
 """Sequences of their series."""
+
+_IDENTITY = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,32 @@ def _items(data: Dataset, keywords: tuple[str, ...]) -> Iterator[Dataset]:
             yield from element.value
 
 
-def check_origin(data: Dataset, scan: CTScan, name: str) -> tuple[ScanWarning, ...]:
-    """Check that a segmentation or structure set was drawn on a scan of this patient.
+def origin_of_image(image: sitk.Image, name: str) -> Origin:
+    """Return the origin of an image file by the elements ("0020|000e") of the DICOM image it was made of."""
+    elements = Dataset()
+    for tag, keyword in _ELEMENTS.items():
+        if image.HasMetaDataKey(tag) and (text := image.GetMetaData(tag).strip()):
+            setattr(elements, keyword, text)
+    frames, series, images = (_uids([elements.get(keyword)]) for keyword in _UIDS)
+    if elements.get("Modality", "CT") != "CT":  # UIDs of a segmentation are its own
+        series = images = frozenset()
+    return Origin(frames, frozenset(), series, images, acquisition_of([DicomSlice(Path(name), elements)]))
+
+
+_UIDS = ("FrameOfReferenceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_ELEMENTS = {
+    f"{tag >> 16:04x}|{tag & 0xFFFF:04x}": keyword
+    for keyword in (*_IDENTITY, "Modality", *_UIDS)
+    if (tag := tag_for_keyword(keyword)) is not None
+}
+"""Keywords of elements by the names that ITK gives them."""
+
+
+def check_origin(origin: Origin, scan: CTScan, name: str) -> tuple[ScanWarning, ...]:
+    """Check that lesions were drawn on a scan of this patient.
 
     Args:
-        data: The object.
+        origin: Their origin.
         scan: The scan; of one that was not read from DICOM nothing is known but what the user states.
         name: Name of the object's file.
 
@@ -93,7 +121,7 @@ def check_origin(data: Dataset, scan: CTScan, name: str) -> tuple[ScanWarning, .
         MaskError: The frame of reference is another one; or series or patient are, and nothing else ties the object to
             the scan.
     """
-    origin, name = origin_of(data, name), printable(name)
+    name = printable(name)
     frame, is_of_series = _ties(origin, scan)
     if frame is False:
         raise MaskError(

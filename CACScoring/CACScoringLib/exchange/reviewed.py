@@ -29,7 +29,7 @@ from ..io.dicom import read_bounded, translate_dicom_errors
 from ..io.reading import overlap_message
 from ..record.rules import ScoringRules
 from ..scoring.lesions import score_labels
-from .belonging import check_origin, frames_of
+from .belonging import check_origin, frames_of, origin_of
 from .codes import CORONARY
 from .source import MANUFACTURER
 
@@ -113,7 +113,7 @@ def read_reviewed(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarni
     data = read_bounded(path)
     with translate_dicom_errors(path.name):
         _check_kind(data, path.name)
-        doubts = check_origin(data, scan, path.name)
+        doubts = check_origin(origin_of(data, path.name), scan, path.name)
         if str(data.SOPClassUID) in SEGMENTATIONS:
             return _segmentation(data, scan, path.name), doubts
         labels, warnings = _structures(data, scan, path.name)

@@ -2,17 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from dicom_results import PATIENT, chest_series, score
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 from pydicom.uid import generate_uid
 
 from CACScoringLib.core.errors import MaskError
-from CACScoringLib.exchange.belonging import check_origin, frames_of
+from CACScoringLib.core.grid import Grid
+from CACScoringLib.exchange.belonging import check_origin, frames_of, origin_of
 from CACScoringLib.exchange.reviewed import read_review_file
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
+from CACScoringLib.run import read_lesions
 
 FOREIGN = "1.2.3"
 OTHER = {"PatientID": "8", "PatientName": "Else^Some", "PatientBirthDate": "19330101"}
@@ -86,9 +91,9 @@ def test_what_contours_state_of_their_scan(scan, uids, roi_frame, frame, series_
     data = structure_set(*(uids.get(uid, uid) for uid in (roi_frame, frame, series_uid, image)), patient)
     if outcome is MaskError:
         with pytest.raises(MaskError, match=r"rt\.dcm"):
-            check_origin(data, scan, "rt.dcm")
+            check_origin(origin_of(data, "rt.dcm"), scan, "rt.dcm")
     else:
-        warnings = check_origin(data, scan, "rt.dcm")
+        warnings = check_origin(origin_of(data, "rt.dcm"), scan, "rt.dcm")
         assert [(warning.code, warning.severe) for warning in warnings] == [(code, True) for code in outcome]
 
 
@@ -109,7 +114,7 @@ def segmentation(series, tmp_path_factory):
 
 def test_our_own_segmentation_belongs_to_its_scan_and_no_other(segmentation, series, scan, uids, tmp_path):
     data = pydicom.dcmread(segmentation)
-    assert check_origin(data, scan, "seg.dcm") == ()
+    assert check_origin(origin_of(data, "seg.dcm"), scan, "seg.dcm") == ()
     assert read_review_file(segmentation).frames_of_reference == (uids["frame"],)
     series = chest_series(tmp_path / "series", FrameOfReferenceUID=uids["frame"])
     (warning,) = check_origin(data, read_ct(series.ct), "seg.dcm")
@@ -117,3 +122,32 @@ def test_our_own_segmentation_belongs_to_its_scan_and_no_other(segmentation, ser
     person = chest_series(tmp_path / "person", FrameOfReferenceUID=uids["frame"], **OTHER)
     with pytest.raises(MaskError, match="another patient"):
         check_origin(data, read_ct(person.ct), "seg.dcm")
+
+
+def label_file(scan, path, **elements):
+    """Write a label map with DICOM elements as ITK keeps them, by keyword."""
+    labels = Grid.of(scan.image).image(np.zeros(scan.hu.shape, np.uint8))
+    for keyword, value in elements.items():
+        tag = tag_for_keyword(keyword)
+        labels.SetMetaData(f"{tag >> 16:04x}|{tag & 0xFFFF:04x}", str(value))
+    sitk.WriteImage(labels, str(path))
+    return path
+
+
+@pytest.mark.parametrize("ending", ["nrrd", "mha"])
+def test_label_files_with_elements_of_dicom(scan, uids, tmp_path, ending):
+    """Series, image and frame of the CT, and the patient, in turn foreign."""
+    own = {"SeriesInstanceUID": uids["series"], "FrameOfReferenceUID": uids["frame"], **SAME}
+
+    def read(**elements):
+        path = label_file(scan, tmp_path / f"labels.{ending}", **elements)
+        return [w.code for w in read_lesions(path, scan, "Ann")[2] if w.severe]
+
+    assert read() == []
+    assert read(**own) == []
+    assert read(**own | {"Modality": "SEG", "SeriesInstanceUID": FOREIGN}) == []
+    assert read(**own | {"SeriesInstanceUID": FOREIGN}) == ["labels-other-series"]
+    assert read(**own | OTHER) == ["labels-other-patient"]
+    for foreign in (OTHER, {"FrameOfReferenceUID": FOREIGN}, {"SeriesInstanceUID": FOREIGN}):
+        with pytest.raises(MaskError):
+            read(**foreign)
