@@ -58,6 +58,17 @@ def test_sizes_of_extras_are_those_of_the_docs(launcher):
     assert f"adding {','.join(sizes)} ({sum(sizes.values()):.2g} GB)" in done.stderr
 
 
+def test_a_torch_that_brings_cuda_is_announced(launcher):
+    """Here the index of the processor's builds is out of reach."""
+    (packages,) = launcher.parent.glob(".venv/[Ll]ib/**/site-packages")
+    (packages / "pip.py").write_text("import sys\nsys.exit('--index-url' in sys.argv)", encoding="utf-8")
+    command = [sys.executable, str(launcher), "--add-extras", "torch"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0
+    is_asked = sys.platform == "linux" and not shutil.which("nvidia-smi")
+    assert ("PyPI's PyTorch brings CUDA, about 4 GB more" in done.stderr) == is_asked
+
+
 def test_type_checkers_find_the_source(tmp_path):
     """They read path files only. Here pip installs nothing, so nothing else leads to the source."""
     for name in ("cac", "pyproject.toml", "constraints.txt"):
