@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import CTError, OutputError
 from ..core.options import argument, option
 from ..core.progress import Progress
+from ..core.text import printable
 from .options import (
     Command,
     EstimateOptions,
@@ -24,6 +26,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..run import RunSettings
+    from ..scans.source import ScanSource
 
 REPORT = "report"
 """In place of a folder or table: of the results in the folder that follows a page is made."""
@@ -46,6 +49,7 @@ class CohortOptions(ExchangeOptions, EstimateOptions):
             of a batch system).
         scene: Also write scene.mrb for each scan.
         identify: Include patient name, ID and study date in the results.
+        dry_run: List the scans, and which of them have a result, and write nothing.
     """
 
     source: tuple[str, ...] = argument(metavar="FOLDER|TABLE")
@@ -55,6 +59,7 @@ class CohortOptions(ExchangeOptions, EstimateOptions):
     cluster: str = cluster_option("score")
     scene: bool = False
     identify: bool = False
+    dry_run: bool = False
     settings: tuple[str, ...] = settings_option()
 
 
@@ -79,10 +84,13 @@ def run(options: CohortOptions, progress: Progress) -> None:
         return
     if len(options.source) != 1 or options.output is None:
         raise OutputError("Give one folder or table and --output DIR; or report and the folder of a cohort.")
-    from ..cohort.cohort import score_cohort
+    from ..cohort.cohort import listed_scans, score_cohort
     from ..cohort.folder import FAILURES
 
     source = Path(options.source[0])
+    if options.dry_run:
+        _print_scans(listed_scans(source, options.output, options.workers, progress))
+        return
     how = _settings(options), model_choice(options)
     states = score_cohort(source, options.output, *how, options.workers, options.overwrite, progress)
     count = Counter(state.state for state in states)
@@ -96,6 +104,15 @@ def run(options: CohortOptions, progress: Progress) -> None:
         scans = "No scan" if len(failed) == len(states) else f"{len(failed)} of {len(states)} scans"
         outcome = "could be scored" if len(failed) == len(states) else "could not be scored"
         raise CTError(f"{scans} {outcome}. The reasons are in {options.output / FAILURES}.")
+
+
+def _print_scans(scans: Sequence[tuple[ScanSource, bool]]) -> None:
+    """Print a line per scan. scans: Scans, and whether they have a result."""
+    for scan, has_result in scans:
+        series = f", series {scan.series}" if scan.series else ""
+        print(printable(f"{'scored' if has_result else 'new':6} {scan.name}: {scan.ct}{series}", message=True))
+    done = sum(has_result for _, has_result in scans)
+    print(f"{len(scans)} scans, of which {done} have a result. Nothing was written.")
 
 
 INTERRUPTED = "Interrupted. Finished scans are kept; rerun the command to resume."

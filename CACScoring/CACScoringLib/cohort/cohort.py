@@ -30,7 +30,7 @@ from ..scans.source import ScanSource
 from ..scans.table import scans_of_table
 from .dictionary import FILE as DICTIONARY
 from .dictionary import all_tables, dictionary_text
-from .folder import RECORD, CohortFolder, open_cohort
+from .folder import RECORD, CohortFolder, open_cohort, scan_digests
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
 from .table import columns, failures_as_csv, line, result_row, with_scores
 from .workers import LOCAL, Workers, chosen_cluster, sensible_count
@@ -81,10 +81,7 @@ def score_cohort(
         CTError: There is nothing to score, or models or cluster cannot be used.
     """
     progress = progress or Progress()
-    if not source.exists():
-        raise UnreadableError(f"{source} does not exist. Check the path.")
-    if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
-        raise UnreadableError(f"{source} is neither a folder nor a table (CSV). Use cac score for a single CT.")
+    _check_source(source)
     if count is not None and count < 1:
         raise OutputError(f"At least one worker is needed, not {count}.")
     local = chosen_cluster() == LOCAL
@@ -94,8 +91,7 @@ def score_cohort(
     with open_cohort(output, settings_record(settings, models), overwrite, local) as folder:
         with progress.step("finding"):
             scans, warnings = scans_of(source, output, count, progress)
-        if not scans:
-            raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
+        _require_scans(scans, source)
         for warning in (*warnings, *models.warnings):
             progress.warning(warning)
         with progress.step("scans"):
@@ -109,6 +105,39 @@ def score_cohort(
         for warning in (*_repeated(scans, board.states), *_cautions(board.states)):
             progress.warning(warning)
     return board.states
+
+
+def listed_scans(
+    source: Path, output: Path, count: int | None = None, progress: Progress | None = None
+) -> list[tuple[ScanSource, bool]]:
+    """List the scans that `score_cohort` would score, and whether they have a result; write nothing.
+
+    Results of other settings or of changed files count too. Arguments and errors are those of `score_cohort`.
+    """
+    progress = progress or Progress()
+    _check_source(source)
+    progress.begin(["finding"])
+    with progress.step("finding"):
+        scans, warnings = scans_of(source, output, count or sensible_count(), progress)
+    _require_scans(scans, source)
+    for warning in warnings:
+        progress.warning(warning)
+    record = output / RECORD
+    names = {digest: name for name, digest in scan_digests(record).items()} if record.exists() else {}
+    return [(scan, scan.label in names and (output / names[scan.label] / LAST_FILE).is_file()) for scan in scans]
+
+
+def _check_source(source: Path) -> None:
+    """Raise UnreadableError for what is neither a folder nor a table."""
+    if not source.exists():
+        raise UnreadableError(f"{source} does not exist. Check the path.")
+    if not source.is_dir() and not (source.is_file() and source.name.lower().endswith(_TABLE_ENDINGS)):
+        raise UnreadableError(f"{source} is neither a folder nor a table (CSV). Use cac score for a single CT.")
+
+
+def _require_scans(scans: Sequence[ScanSource], source: Path) -> None:
+    if not scans:
+        raise UnreadableError(f"{source} holds no CT: no NIfTI, NRRD or MHA file and no DICOM series.")
 
 
 def _cautions(states: Sequence[ScanState]) -> list[ScanWarning]:

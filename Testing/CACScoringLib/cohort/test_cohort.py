@@ -336,3 +336,20 @@ def test_an_interrupted_cohort_is_resumed(tmp_path, sent, capsys, monkeypatch):
     assert {e["name"] for e in scan_events if e["state"] == "done"} == {*names} - finished
     assert [row["state"] for row in rows_of(out)] == ["done"] * 12
     assert not list(out.glob(".*.partial-*"))
+
+
+def test_a_dry_run_lists_scans_and_writes_nothing(table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cohort, "Workers", InThisProcess)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    capsys.readouterr()
+    assert run(table, tmp_path / "out", "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:-1]] == [
+        ["scored", "p1:"],
+        ["new", "broken:"],
+        ["scored", "p2:"],
+        ["scored", "p3:"],
+    ]
+    assert lines[-1].startswith("4 scans, of which 3 have a result.")
+    assert run(table, tmp_path / "elsewhere", "--dry-run") == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
