@@ -33,9 +33,9 @@ RESUME = "Interrupted. Rerun the command to resume."
 NOTHING_WRITTEN = "Interrupted. Nothing was written."
 
 SERIES = (
-    "series of a DICOM folder that holds several, by number or UID; 3.1, 3.2, … for series that share a number, and for "
-    "the cardiac phases and acquisitions of one (default: the one nearest to the scoring protocol; cac info lists them); all joins the series into "
-    "which one scan was parted"
+    "series of a DICOM folder that holds several, by number or UID; 3.1, 3.2, … for series that share a number, and "
+    "for the cardiac phases and acquisitions of one (default: the one nearest to the scoring protocol; cac info lists "
+    "them); all joins the series into which one scan was parted"
 )
 """Help of --series."""
 
@@ -212,6 +212,7 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
         different_patients: Compare with an earlier scan although the headers state different patients, as after
             de-identification; the result says so.
         scene: Write scene.mrb for 3D Slicer.
+        json: Print the totals of scores.json for programs, with its keys.
         radiograph: PA radiograph to score instead of a CT: DICOM (CR, DX), a grey PNG, JPEG or TIFF with bright bone,
             or a NIfTI, NRRD or MHA file of cac drr; --model selects the radiograph model, --settings add a lateral
             view, age, sex and body mass index.
@@ -228,6 +229,7 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
     earlier: Path | None = option(None, metavar="RESULT")
     different_patients: bool = False
     scene: bool = False
+    json: bool = False
     settings: tuple[str, ...] = settings_option(
         '{"scoring": {"rules": {"minimum_pixels": 3}}, "results": {"identify": true}}'
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import OutputError
 from ..core.files import OutputFolder
@@ -28,6 +29,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..record.score_record import ScoreRecord
     from ..run import RunSettings, SamplePatient
 
 
@@ -74,6 +76,8 @@ def _extras(options: ScoreOptions) -> tuple[str, ...]:
 def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], SamplePatient] | None = None) -> None:
     """Score a CT or a radiograph and print its scores. Raises CTError, OutputError."""
     if _is_of_radiograph(options):
+        if options.json:
+            raise OutputError("--json prints scores of a CT. Read scores.json in the results of a radiograph.")
         from . import radiograph
 
         radiograph.run(options, progress)
@@ -100,12 +104,25 @@ def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], Sam
         if settings.scene:
             thread.submit(importlib.import_module, "..mrml.scene", __package__)  # takes a second
         result, comparison = run_scan(scan, settings, models, output, progress, earlier, options.different_patients)
+    if options.json:
+        print(json.dumps(totals(result.record, settings.identify), indent=1, ensure_ascii=False))
+        return
     print(result_as_text(result))
     if comparison:
         from ..report.comparison import comparison_as_text
 
         print(comparison_as_text(comparison))
     print(f"Results: {output.path}")
+
+
+def totals(record: ScoreRecord, identify: bool) -> dict[str, Any]:
+    """Return the totals of `scores.json` with its keys: warnings, and of each method status, total and arteries."""
+    content = record.as_json(identify)
+    methods = {
+        name: {key: method[key] for key in ("status", "reviewed", "total", "arteries")}
+        for name, method in content["methods"].items()
+    }
+    return {key: content[key] for key in ("schema", "input", "warnings", "categories")} | {"methods": methods}
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import runpy
 import signal
 import sys
 from pathlib import Path
@@ -45,6 +46,24 @@ def test_score_writes_every_result_and_prints_the_total(case, tmp_path, capsys):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == FILES
     assert result(tmp_path / "out")["methods"]["threshold"]["total"]["agatston"] == pytest.approx(32)
     assert "32.0" in capsys.readouterr().out
+
+
+def test_totals_as_json_are_those_of_the_written_result(case, tmp_path, capsys):
+    assert score(case, tmp_path / "out", "--lesions", case["lesions"], "--json") == 0
+    printed, written = json.loads(capsys.readouterr().out), result(tmp_path / "out")
+    methods = printed.pop("methods")
+    assert printed == {name: written[name] for name in ("schema", "input", "warnings", "categories")}
+    for name, method in methods.items():
+        assert method.items() <= written["methods"][name].items()
+    assert methods["threshold"]["total"]["agatston"] == pytest.approx(32)
+
+
+def test_the_library_is_run_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["CACScoringLib", "--version"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("CACScoringLib", run_name="__main__")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("cac ")
 
 
 def test_fat_within_a_given_pericardium(case, tmp_path):
