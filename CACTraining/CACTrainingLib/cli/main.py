@@ -28,6 +28,7 @@ COMMANDS = {
     "data": "list public collections of scans, and import them into a project",
     "project": "create, fill, check and split a project of annotated scans",
     "radiographs": "compute radiographs from CTs, for training and studies",
+    "completion": "print the completion of commands and options for bash or zsh",
 }
 """Commands and their help. Each command's module here declares its options in `add_arguments`, imported on use."""
 
