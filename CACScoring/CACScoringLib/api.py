@@ -21,7 +21,7 @@ from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, same_grid, scan_fro
 from .core.errors import CTError, MaskError, OutputError  # noqa: F401
 from .core.files import OutputFolder
 from .core.labels import Artery, NonCoronary  # noqa: F401
-from .core.progress import Progress, TextProgress
+from .core.progress import CellProgress, Progress, TextProgress
 from .core.text import words_of
 from .core.voxels import ArrayImage, image_from_array
 from .core.warning_codes import ADVICE
@@ -78,7 +78,7 @@ class CalciumResult(ScoreResult):
 
     def plot(self) -> Figure:
         """Draw the largest lesions, or without lesions the heart. Raises ImportError without Matplotlib."""
-        from matplotlib import pyplot
+        from matplotlib import get_backend, pyplot
         from PIL import Image
 
         pictures = largest_pictures(self)
@@ -88,6 +88,8 @@ class CalciumResult(ScoreResult):
             axis.imshow(Image.open(io.BytesIO(picture.jpeg)))
             axis.set_title(picture.caption, fontsize="small")
             axis.axis("off")
+        if "inline" in get_backend():
+            pyplot.close(figure)  # a notebook shows what a cell returns, and open figures once more
         return figure
 
     @words_of("argument")
@@ -215,7 +217,7 @@ def score(
         lesions=None if lesions is None else _image("lesions", lesions),
         pericardium=None if pericardium is None else _image("pericardium", pericardium),
     )
-    bar = TextProgress(sys.stderr, bar=True) if progress else Progress()
+    bar = _progress() if progress else Progress()
     try:
         names = (model,) if isinstance(model, str) else tuple(model)
         models = _models(names, threshold_only, device)
@@ -252,7 +254,7 @@ def score_many(
     if isinstance(scans, str | Path):
         raise _wrong_type("scans", scans, f"a list of paths, such as [{str(scans)!r}]")
     paths = [Path(scan) for scan in scans]
-    bar = TextProgress(sys.stderr, bar=True) if progress else Progress()
+    bar = _progress() if progress else Progress()
     for done, path in enumerate(paths):
         bar.counted(done, len(paths))
         try:
@@ -261,6 +263,16 @@ def score_many(
             result = error
         yield path, result
     bar.done(Path())
+
+
+def _progress() -> Progress:
+    """Return a bar: in a notebook's cell one line that changes, elsewhere on standard error."""
+    kernel = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if kernel is None or not hasattr(kernel, "kernel"):
+        return TextProgress(sys.stderr, bar=True)
+    from IPython.display import display
+
+    return CellProgress(display({"text/plain": ""}, raw=True, display_id=True))
 
 
 def _report(doubts: Iterable[ScanWarning]) -> None:

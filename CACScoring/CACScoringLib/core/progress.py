@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from .ct import ScanWarning
 from .text import printable
@@ -152,8 +153,12 @@ class TextProgress(Progress):
         if self._bar:
             filled = self._WIDTH * done // count
             bar = "█" * filled + "░" * (self._WIDTH - filled)
-            self._stream.write(f"\r\x1b[K{bar} {text}")
-            self._stream.flush()
+            self._show(f"{bar} {text}")
+
+    def _show(self, text: str) -> None:
+        """Replace the bar."""
+        self._stream.write(f"\r\x1b[K{text}")
+        self._stream.flush()
 
     def scan(self, state: ScanState) -> None:
         if state.state == "failed":
@@ -187,6 +192,24 @@ class TextProgress(Progress):
     def _line(self, text: str) -> None:
         self._stream.write(("\r\x1b[K" if self._bar else "") + (printable(text, message=True) + "\n" if text else ""))
         self._stream.flush()
+
+
+class CellProgress(TextProgress):
+    """Bar in a notebook's cell, one line that each state replaces. Warnings go where the interface reports them.
+
+    Args:
+        handle: Handle of IPython's `display`, whose `update` replaces what is shown.
+    """
+
+    def __init__(self, handle: Any) -> None:
+        super().__init__(io.StringIO(), bar=True)
+        self._handle = handle
+
+    def _show(self, text: str) -> None:
+        self._handle.update({"text/plain": text}, raw=True)
+
+    def _line(self, text: str) -> None:
+        self._show(text)
 
 
 class JsonProgress(Progress):

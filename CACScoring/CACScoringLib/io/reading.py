@@ -31,7 +31,7 @@ MAX_LISTED = 20
 """Largest number of image files that an error lists."""
 
 
-def read_ct(path: Path | str, series: str | None = None) -> CTScan:
+def read_ct(path: Path | str, series: str | int | None = None) -> CTScan:
     """Read a CT from a DICOM folder or an image file.
 
     Localizers are no candidates, nor are images without a position (dose reports) beside series that have one. Images
@@ -61,12 +61,12 @@ def read_ct(path: Path | str, series: str | None = None) -> CTScan:
         >>> ct.slice_spacing_mm
         3.0
     """
-    path = Path(path)
+    path, choice = Path(path), None if series is None else str(series)
     with quiet():
         if not is_archive(path):
-            return _read(path, series)
+            return _read(path, choice)
         with unpacked(path) as folder:
-            scan = _read(folder, series)
+            scan = _read(folder, choice)
             files = tuple(path / file.relative_to(folder) for file in scan.dicom_files)
             if is_split(path):
                 message = f"{path.name} is one part of a download, and may not hold all slices. {SPLIT}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,6 +239,17 @@ class ScoreRecord(ScoredCalcium):
     def _record(self) -> ScoreRecord:
         return self
 
+    def _repr_html_(self) -> str:
+        """Return severe warnings, the total and the lesions that count as HTML for a notebook's cell."""
+        severe = [f"<p><b>{escape(warning.message)}</b></p>" for warning in self.warnings if warning.severe]
+        rows = self.table()
+        names = [name for name in _TABLE if any(row[name] is not None for row in rows)]
+        lines = [[_in_cell(row[name]) for name in names] for row in rows]
+        cells = [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines]
+        head = "".join(f"<th>{escape(name)}</th>" for name in names)
+        table = f"<table><tr>{head}</tr>{''.join(cells)}</table>" if rows else ""
+        return f"{''.join(severe)}<p>{escape(repr(self))}</p>{table}"
+
     def as_json(self, identify: bool = False) -> dict[str, Any]:
         """Return the content of `scores.json`. identify: Keep the patient's identity and the folders of paths."""
         content = content_of(self.stated(identify))
@@ -315,6 +327,11 @@ class ScoreRecord(ScoredCalcium):
         """Return the severe warnings, which every command that uses the score repeats. name: The scan in them."""
         severe = [warning for warning in self.warnings if warning.severe]
         return [replace(warning, message=f"{name}: {warning.message}") for warning in severe]
+
+
+def _in_cell(value: Cell) -> str:
+    """Return a value of a table in words; numbers have four digits."""
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def severe_first(warnings: Iterable[ScanWarning]) -> list[ScanWarning]:

@@ -78,6 +78,7 @@ class TestSeriesChoice:
         refuses(tmp_path, SeriesChoiceError, "make one stack, which 'all' in place of a number joins")
         assert len(reads(tmp_path, chest_hu(), series="all").dicom_files) == 6
         reads(tmp_path, chest_hu()[:3], series="3")
+        assert len(read_ct(tmp_path, 3).hu) == 3  # as users of Python write a number
 
     def two_acquisitions(self, folder, shift_mm, second_slices=28):
         for number, (count, shift) in enumerate(((28, 0.0), (second_slices, shift_mm)), 1):
