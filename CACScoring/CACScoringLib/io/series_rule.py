@@ -183,8 +183,8 @@ def choice_warning(best: SeriesFacts, series: Sequence[SeriesFacts]) -> ScanWarn
     """Return the warning that names the chosen series and all others, with their properties."""
     rejected = "; ".join(f"{facts}{f': {facts.fault}' if facts.fault else ''}" for facts in series if facts is not best)
     message = (
-        f"The folder holds {len(series)} CT series, cardiac phases or acquisitions. The one nearest to the scoring protocol (no "
-        f"contrast, soft kernel, {THICKNESS_MM[0]:g} to {THICKNESS_MM[1]:g} mm, full field of view, "
+        f"The folder holds {len(series)} CT series, cardiac phases or acquisitions. The one nearest to the scoring "
+        f"protocol (no contrast, soft kernel, {THICKNESS_MM[0]:g} to {THICKNESS_MM[1]:g} mm, full field of view, "
         f"{PHASE_PERCENT[0]:g} to {PHASE_PERCENT[1]:g} % of the cycle) is scored: {best}. Not scored: {rejected}. "
         "Choose another by its number or UID (--series, or the column series of a table), or score all: cac info "
         "--table lists them for cac cohort."
