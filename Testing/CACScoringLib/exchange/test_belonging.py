@@ -117,11 +117,11 @@ def test_our_own_segmentation_belongs_to_its_scan_and_no_other(segmentation, ser
     assert check_origin(origin_of(data, "seg.dcm"), scan, "seg.dcm") == ()
     assert read_review_file(segmentation).frames_of_reference == (uids["frame"],)
     series = chest_series(tmp_path / "series", FrameOfReferenceUID=uids["frame"])
-    (warning,) = check_origin(data, read_ct(series.ct), "seg.dcm")
+    (warning,) = check_origin(origin_of(data, "seg.dcm"), read_ct(series.ct), "seg.dcm")
     assert warning.code == "labels-other-series"
     person = chest_series(tmp_path / "person", FrameOfReferenceUID=uids["frame"], **OTHER)
     with pytest.raises(MaskError, match="another patient"):
-        check_origin(data, read_ct(person.ct), "seg.dcm")
+        check_origin(origin_of(data, "seg.dcm"), read_ct(person.ct), "seg.dcm")
 
 
 def label_file(scan, path, **elements):
