@@ -329,11 +329,11 @@ def map_labels(
     return LesionLabels("automatic", rules, counted), clear_map(parts, cleared), warnings
 
 
-MAX_MISSED_SHARE, MAX_MISSED_VOXELS = 0.1, 4
+MAX_MISSED_SHARE, MAX_MISSED_VOXELS = 0.1, 3
 """Dense voxels beside, above or below labelled dense voxels that may lack a label: per labelled dense voxel, and count.
-In labels of four scans 0 to 2.5 %; with half the lesions' slices, or a voxel off, 30 to 80 %. The count also holds for
-those above or below a lesion in one slice, as where labels end half-way: 3 at most in labels of seven people; of labels
-that end at any slice, 66 of 94 exceed it, and the others end between lesions."""
+In labels of seven people 0 to 5 %, and 3 at most where they are few; with half the lesions' slices, or a voxel off, 30
+to 80 %. The count also holds for those above or below a lesion in one slice, as where labels end half-way: 3 at most in
+these people; of labels that end at any slice, 66 of 94 exceed it, and the others end between lesions."""
 
 
 def label_doubts(labelled: np.ndarray, hu: np.ndarray, threshold_hu: float) -> tuple[ScanWarning, ...]:

@@ -63,3 +63,12 @@ def test_labels_that_end_half_way_are_reported_though_they_miss_little(scan):
     assert "are not labelled (slice 20, 21, 22, 31" in messages(scan, cut)
     between_lesions = labelled & (np.arange(len(labelled)) < 25)[:, None, None]
     assert messages(scan, between_lesions) == ""
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_a_small_lesion_labelled_in_part_is_reported(columns):
+    hu = np.full((9, 30, 30), 40, np.int16)
+    hu[4, 10:14, 10:14] = 300
+    labelled = np.zeros(hu.shape, bool)
+    labelled[4, 8:16, 8 : 10 + columns] = True
+    assert "4 dense voxels" in messages((hu,), labelled)
