@@ -9,7 +9,10 @@ import pickle
 import re
 import runpy
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import automatic_patient
 import matplotlib
@@ -19,8 +22,11 @@ import SimpleITK as sitk
 from dicom_files import chest_hu, write_series
 
 import CACScoringLib as cac
+from CACScoringLib import api
+from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
+from CACScoringLib.core.progress import CellProgress, TextProgress
 from CACScoringLib.mrml.sample_data import sample_file
 
 FUNCTIONS = [name for name in cac.__all__ if inspect.isfunction(getattr(cac, name))]
@@ -257,7 +263,9 @@ def test_the_table_adds_up_to_the_score(automatic):
     assert list(frame["artery"]) == [lesion.site.key for lesion in automatic.lesions]
 
 
-def test_a_notebook_and_a_plot_show_each_lesion(reviewed):
+def test_a_notebook_and_a_plot_show_each_lesion(reviewed, monkeypatch):
+    from matplotlib import pyplot
+
     html = reviewed._repr_html_()
     assert f"{reviewed.total.agatston:.1f}" in html
     assert html.count("<img") == len(reviewed.lesions) == 1
@@ -265,6 +273,30 @@ def test_a_notebook_and_a_plot_show_each_lesion(reviewed):
     figure = reviewed.plot()
     assert [axis.get_title().split()[:2] for axis in figure.axes] == [["1", "LM"]]
     assert all(axis.images for axis in figure.axes)
+    assert pyplot.fignum_exists(figure.number)
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "inline")
+    assert not pyplot.fignum_exists(reviewed.plot().number), "an open figure would be shown once more"
+
+
+def test_a_notebook_shows_a_stored_result_with_its_severe_warnings(automatic):
+    doubts = (ScanWarning("heart-cut", "Cut <here>.", True), ScanWarning("noise", "Noisy."))
+    html = replace(automatic.record, warnings=doubts)._repr_html_()
+    assert html.startswith("<p><b>Cut &lt;here&gt;.</b></p>")
+    assert "Noisy" not in html
+    assert repr(automatic.record) in html
+    assert html.count("<tr>") == 1 + len(automatic.lesions)
+
+
+def test_progress_changes_one_line_of_a_notebook(monkeypatch):
+    shown = []
+    ipython = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=None))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    display = SimpleNamespace(display=lambda *content, **options: shown.append((content, options)))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    assert isinstance(api._progress(), CellProgress)
+    assert [options["display_id"] for _, options in shown] == [True]
+    ipython.get_ipython = lambda: None
+    assert type(api._progress()) is TextProgress
 
 
 def run_script(name, monkeypatch, capsys, *arguments) -> str:

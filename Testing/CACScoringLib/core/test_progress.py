@@ -2,11 +2,12 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.progress import TextProgress, progress_for
+from CACScoringLib.core.progress import CellProgress, TextProgress, progress_for
 
 
 class Terminal(io.StringIO):
@@ -27,6 +28,25 @@ def test_the_bar_is_gone_when_results_are_printed():
         assert terminal.lines() == ["█" * 24 + " 6 of 6"]
     terminal.write("out: 6 scored\n")
     assert terminal.lines() == ["out: 6 scored", ""]
+
+
+def test_a_cell_of_a_notebook_shows_one_line():
+    shown = []
+
+    class Handle:
+        def update(self, content, raw):
+            assert raw
+            shown.append(content["text/plain"])
+
+    progress = CellProgress(Handle())
+    progress.begin(["reading", "scans"])
+    for name in progress.steps:
+        with progress.step(name):
+            pass
+    progress.done(Path())
+    assert [text.split(" ", 1)[1] for text in shown if text] == ["reading …", "scans …"]
+    assert shown[-1] == ""
+    assert not any(letter in text for text in shown for letter in "\n\r\x1b")
 
 
 def test_a_log_has_the_time_left_once_a_minute(monkeypatch):

@@ -32,8 +32,9 @@ def script(tmp_path_factory):
 )
 def test_commands_and_options_are_completed(script, words, completed):
     line = " ".join(f"'{word}'" for word in ("cac", *words))
-    test = f"source '{script}'; COMP_WORDS=({line}); COMP_CWORD={len(words)}; _cac; printf '%s\\n' \"${{COMPREPLY[@]}}\""
-    printed = subprocess.run(["bash", "-c", test], capture_output=True, text=True, check=True).stdout
+    setup = f"source '{script}'; COMP_WORDS=({line}); COMP_CWORD={len(words)}"
+    call = ["bash", "-c", f"{setup}; _cac; printf '%s\\n' \"${{COMPREPLY[@]}}\""]
+    printed = subprocess.run(call, capture_output=True, text=True, check=True).stdout
     assert set(printed.split()) == completed
 
 
