@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,7 @@ from ..core.header_ranges import RANGES
 from ..core.text import abbreviated_list
 from ..core.warning_codes import run_checks
 from .dicom import DicomSlice, check_numbers, first_value, translate_dicom_errors, value_of
+from .pixels import pixel_bytes
 
 Facts = dict[str, Any]
 """Facts of headers by name, of which checks.csv has the limits, and what its messages need."""
@@ -71,6 +73,12 @@ _COMMON = {
 
 _LOSSY_SYNTAXES = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 """JPEG baseline and extended, and JPEG-LS near-lossless: transfer syntaxes that are made to lose detail."""
+
+_JPEG_2000 = ("1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203")
+"""JPEG 2000 and its high-throughput kind: transfer syntaxes with and without loss."""
+
+_J2K_START, _J2K_CODING, _J2K_WAVELET, _J2K_HEADER_BYTES = b"\xff\x4f\xff\x51", b"\xff\x52", 13, 1024
+"""Start of a codestream, its marker of coding style, the place of the wavelet behind that, and where it is sought."""
 
 _RESCALE = {"RescaleSlope": (1, "rescale slope"), "RescaleIntercept": (1, "rescale intercept")}
 
@@ -177,8 +185,20 @@ def density_of_kernel(slices: list[DicomSlice]) -> str | None:
 
 
 def _is_lossy(slices: list[DicomSlice]) -> bool:
-    syntaxes = (str(value_of(s.header.file_meta, "TransferSyntaxUID")) for s in slices)
-    return any(s.text("LossyImageCompression") == "01" for s in slices) or any(s in _LOSSY_SYNTAXES for s in syntaxes)
+    syntaxes = {str(value_of(s.header.file_meta, "TransferSyntaxUID")): s for s in slices}
+    if any(s.text("LossyImageCompression") == "01" for s in slices) or not syntaxes.keys().isdisjoint(_LOSSY_SYNTAXES):
+        return True
+    return any(_is_irreversible(s) for syntax, s in syntaxes.items() if syntax in _JPEG_2000)
+
+
+def _is_irreversible(slice_: DicomSlice) -> bool:
+    """True for a JPEG 2000 image whose wavelets lose detail, by its codestream (ISO/IEC 15444-1, A.6.1)."""
+    with suppress(UnreadableError):  # which reading reports
+        pixels = pixel_bytes(slice_.path) if slice_.pixels is None else slice_.pixels
+        start = pixels.find(_J2K_START)
+        coding = pixels.find(_J2K_CODING, max(0, start), max(0, start) + _J2K_HEADER_BYTES)
+        return start >= 0 and coding >= 0 and pixels[coding + _J2K_WAVELET :][:1] == b"\0"
+    return False
 
 
 def pixel_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:

@@ -346,6 +346,9 @@ def _read_dicom(path: Path, slices: list[DicomSlice], doubts: tuple[ScanWarning,
     if np.argmax(np.abs(image.GetDirection()[2::3])) != 2:
         # The slices that are scored lie across those of the series.
         scan = replace(scan, acquisition=replace(acquisition, slice_thickness_mm=None))
+    if any(warning.code == "lossy-compression" for warning in warnings):  # its blocks change the noise periodically too
+        known = (replace(w, severe=False) if w.code == "interpolated" else w for w in scan.warnings)
+        scan = scan.stating(warnings=tuple(known))
     scan = with_warnings(scan, *warnings, *padding, *strays, *doubts)
     return replace(scan, dicom_files=tuple(dict.fromkeys(slice_.path for slice_ in stack)))
 

@@ -1,12 +1,16 @@
 """Warnings from the headers of a stack."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
 import pydicom
 import pytest
 from dicom_files import chest_hu, only, write_series
-from pydicom.uid import JPEGLSNearLossless, generate_uid
+from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000, JPEGLSNearLossless, generate_uid
 from reading_checks import codes, reads, refuses
 
 from CACScoringLib.core.errors import NotHounsfieldError
@@ -112,6 +116,21 @@ class TestHeaders:
         write_series(tmp_path, hu, edit=compress)
         scan = read_ct(tmp_path)
         assert (codes(scan), abs(scan.hu - hu).max()) == (["lossy-compression"], 2)
+
+    @pytest.mark.parametrize("is_lossy", [True, False])
+    def test_jpeg_2000_that_loses_detail(self, tmp_path, is_lossy):
+        """No element states the loss, and the transfer syntax allows both: the codestream decides."""
+
+        def compress(ds, _):
+            stream = io.BytesIO()
+            image = Image.fromarray(np.frombuffer(ds.PixelData, "<u2").reshape(ds.Rows, ds.Columns))
+            image.save(stream, "JPEG2000", irreversible=is_lossy, no_jp2=True)
+            ds.file_meta = FileMetaDataset()
+            ds.file_meta.TransferSyntaxUID = JPEG2000
+            ds.PixelData = encapsulate([stream.getvalue()])
+
+        write_series(tmp_path, chest_hu(rows=32, columns=32), edit=compress)
+        assert ("lossy-compression" in codes(read_ct(tmp_path))) == is_lossy
 
 
 def numbered(k, *, pause_s=0, number=None, **tags):
