@@ -454,8 +454,8 @@ class ReviewSection(PanelSection):
         if not lesions:
             return
         following = self.table.following
-        self._change(partial(self._give, lesions, site, self._method))
-        if following is not None:
+        has_changed = self._change(partial(self._give, lesions, site, self._method))
+        if has_changed and following is not None:
             self._showLesion(following)
             self._passed = [following]
 
@@ -468,9 +468,9 @@ class ReviewSection(PanelSection):
     def decide(self, lesion: int, artery: Artery | None) -> None:
         """Count a lesion for an artery, or reject it (None), and go to the one that decides the score then."""
         review, method = self._review, "threshold"
-        self.set("reviewMethod", method)  # the edit is seen in the list
-        self._change(partial(self._give, [lesion], artery, method))
-        self._showLesion(review.result(method).alternative_lesion or lesion)
+        if self._change(partial(self._give, [lesion], artery, method)):
+            self.set("reviewMethod", method)  # the edit is seen in the list
+            self._showLesion(review.result(method).alternative_lesion or lesion)
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()
@@ -544,23 +544,27 @@ class ReviewSection(PanelSection):
         else:
             self._change(change)
 
-    def _change(self, change: Callable[[], object]) -> None:
-        """Make a change and show its consequences; nothing changes while the views showed another scan."""
+    def _change(self, change: Callable[[], object]) -> bool:
+        """Make a change and show its consequences; return False if it was refused.
+
+        Nothing changes while the views showed another scan, and the selection stays where it was.
+        """
         if not self._ensureScanShown():
             self.update()  # sets a box back
             name = self._review.nodes.volume.GetName()
             text = _("The views showed another scan, so nothing was changed. They show {name} now: look, and repeat.")
             widgets.say(self._ui.totalLabel, text.format(name=name))
-            return
+            return False
         self._review.reader = readerName(self._state)
         try:
             change()
         except CTError as error:
             widgets.say(self._ui.totalLabel, str(error))
-            return
+            return False
         self._timer.stop()
         self._review.refresh()
         self._showNumbers()
+        return True
 
     def _move(self, change: Callable[[], object]) -> None:
         """Undo or redo a change, and show the method and the lesion that it was about."""

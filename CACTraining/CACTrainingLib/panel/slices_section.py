@@ -204,11 +204,11 @@ class SlicesSection(PanelSection, VTKObservationMixin):
             text = _("{count} slices are labelled as suggested; one undo takes all of them back.").format(count=count)
             self._say(" ".join(filter(None, (text if count else "", label.text))))
 
-    def _go_on(self, change: Callable[[], int | None]) -> None:
-        """Apply a change that returns the next slice, and show that slice."""
+    def _go_on(self, change: Callable[[], int | None]) -> bool:
+        """Apply a change that returns the next slice, and show that slice; return False if it cannot be saved."""
         following = self._save(change)
         if following is _NOT_SAVED:
-            return
+            return False
         self._undone = []
         self._ui.slicesStatusLabel.setText("")
         if following is not None:
@@ -218,6 +218,7 @@ class SlicesSection(PanelSection, VTKObservationMixin):
         if following is None:
             self._say(_("All slices of this heart are labelled. Page Down opens the next scan."))
             self._onComplete()
+        return True
 
     def undo(self) -> None:
         """Undo the last label, or those of one confirmation, and show their first slice."""
@@ -236,13 +237,12 @@ class SlicesSection(PanelSection, VTKObservationMixin):
 
     def redo(self) -> None:
         """Redo what was undone last."""
-        if self._undone:
-            *undone, labels = self._undone
-            self._go(min(labels))
-            if len(labels) == 1:
-                self.label(*labels.values())
-            else:
-                self._go_on(lambda: self._labelling.labelAll(labels))
+        if not self._undone:
+            return
+        *undone, labels = self._undone
+        (k, label), *further = labels.items()
+        change = partial(self._labelling.labelAll, labels) if further else partial(self._labelling.label, k, label)
+        if self._go_on(change):
             self._undone = undone
 
     def move(self, step: int) -> None:

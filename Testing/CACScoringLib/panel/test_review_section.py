@@ -9,6 +9,7 @@ import panel_results
 import pytest
 import slicer
 
+from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import SITE_COLOURS, Artery, NonCoronary
 from CACScoringLib.mrml import scene as mrml
 from desktop_host import events
@@ -18,6 +19,16 @@ from desktop_host import events
 def reviewed(driver):
     driver.score(networks=True)
     return driver
+
+
+def select(table, rows: list[int]) -> None:
+    """Select rows as a user does with Ctrl held."""
+    import qt
+
+    table.setCurrentCell(rows[0], 0)
+    for row in rows[1:]:
+        flags = qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows
+        table.selectionModel().select(table.model().index(row, 0), flags)
 
 
 @pytest.mark.main_window
@@ -74,6 +85,47 @@ class TestViews:
         assert volume.GetName() in reviewed.ui.totalLabel.text
         reviewed.ui.reviewedBox.click()
         assert reviewed.review.reviewed["threshold"]
+
+    def test_a_refused_key_leaves_the_selected_rows(self, reviewed):
+        for rows in ([1], [0, 1]):
+            select(reviewed.ui.lesionTable, rows)
+            chosen = reviewed.widget.review.table.selected
+            slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
+            for button in ("LAD", "reject"):
+                before = reviewed.lesions()
+                reviewed.press_artery(button)
+                assert reviewed.lesions() == before
+                assert reviewed.widget.review.table.selected == chosen
+                slicer.util.setSliceViewerLayers(
+                    background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+                )
+            reviewed.widget.review._ensureScanShown()
+            reviewed.press_artery("LM")
+            listed = {row["No"]: row["Artery"] for row in reviewed.lesions()}
+            assert {listed[number] for number in chosen} == {"LM"}, "the repeated key edits what was chosen"
+
+    def test_a_refused_decision_leaves_method_and_row(self, reviewed, monkeypatch):
+        reviewed.state.reviewMethod = "decomposition"
+        reviewed.ui.lesionTable.setCurrentCell(1, 0)
+        chosen = reviewed.current
+        slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
+        reviewed.ui.headLabel.linkActivated.emit("1 2")
+        reviewed.settle()
+        assert reviewed.state.reviewMethod == "decomposition"
+        assert reviewed.current == chosen
+        assert reviewed.scores()["Total"] == reviewed.scores()["unassigned"]
+
+    def test_a_change_that_fails_leaves_the_row(self, reviewed, monkeypatch):
+        reviewed.ui.lesionTable.setCurrentCell(1, 0)
+        chosen = reviewed.current
+
+        def refused(*_args):
+            raise MaskError("refused")
+
+        monkeypatch.setattr(reviewed.review, "give", refused)
+        reviewed.press_artery("LAD")
+        assert reviewed.current == chosen
+        assert reviewed.ui.totalLabel.text == "refused"
 
     @pytest.mark.parametrize("view", ["CACOriginal", "Red"])
     def test_going_to_a_lesion_shows_its_scan_in_any_layout(self, reviewed, view):

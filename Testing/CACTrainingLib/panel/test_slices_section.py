@@ -129,6 +129,21 @@ class TestSaving:
         annotating.key("Backspace")
         assert annotating.opened.annotations.labels == {FIRST: VISIBLE}, "an undo that is not saved changes nothing"
 
+    def test_a_redo_that_is_not_saved_leaves_the_slice_and_can_be_repeated(self, annotating, monkeypatch):
+        def full(self, line):
+            raise OSError(28, "No space left on device")
+
+        annotating.key("V")
+        annotating.key("Ctrl+Z")
+        annotating.key(".")
+        k = current(annotating)
+        with monkeypatch.context() as patched:
+            patched.setattr(annotation_files.SliceAnnotations, "_write", full)
+            annotating.key("Ctrl+Y")
+        assert (current(annotating), saved(annotating)) == (k, {})
+        annotating.key("Ctrl+Y")
+        assert saved(annotating) == {FIRST: VISIBLE}
+
 
 class TestPlot:
     def test_suggestions_are_hidden_until_asked_for(self, annotating):
