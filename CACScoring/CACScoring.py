@@ -35,7 +35,7 @@ from CACScoringLib.panel.process import MODULE_FOLDER
 from CACScoringLib.panel.radiograph_section import RadiographSection
 from CACScoringLib.panel.readings_section import ReadingsSection
 from CACScoringLib.panel.result_section import DicomSection, ResultSection
-from CACScoringLib.panel.review_section import ReviewSection
+from CACScoringLib.panel.review_section import ReviewSection, readerName
 from CACScoringLib.panel.scoring import Scorer, markUnreviewed
 
 if TYPE_CHECKING:
@@ -388,6 +388,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
         for source, review in self._reviews:
             if review.nodes.record is record and source == _sourceOf(review):
+                review.reader = readerName(self._parameterNode)
                 review.refresh()
                 return review
         return SceneReview.of_record(slicer.mrmlScene, record)

@@ -34,8 +34,8 @@ REFRESH_MILLISECONDS = 20
 
 
 def readerName(state) -> str:
-    """Return the name under which a reader confirms: the one of the exports, else the user's of the computer."""
-    name = "" if state is None else state.exportReader.replace("^", " ").strip()
+    """Return the name under which a reader confirms: the one that the panel's field holds, else the computer's user."""
+    name = "" if state is None else state.exportReader.strip()
     try:
         return name or getpass.getuser()
     except (OSError, KeyError):  # a user without a name
@@ -586,8 +586,11 @@ class ReviewSection(PanelSection):
             self._showLesion(lesions[0])
 
     def _refresh(self) -> None:
+        if self._review is None:
+            return
+        self._review.reader = readerName(self._state)  # an edit of a confirmed score confirms it anew
         try:
-            changed = self._review is not None and self._review.refresh()
+            changed = self._review.refresh()
         except CTError as error:
             widgets.say(self._ui.totalLabel, str(error))
             return

@@ -568,9 +568,9 @@ class ScanReview:
 
     # Output
 
-    def export(self, folder: Path, overwrite: bool = False, reader: str | None = None) -> None:
+    def export(self, folder: Path, overwrite: bool = False) -> None:
         """Write the reviewed state; see `review.output.export_review`. Raises MaskError while there is a problem."""
-        export_review(folder, self.as_reviewed(), self.record, overwrite, reader)
+        export_review(folder, self.as_reviewed(), self.record, overwrite)
 
     def as_reviewed(self) -> ScoreResult:
         """Return the current result with the record of its review. Raises MaskError while there is a problem."""

@@ -28,20 +28,17 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES
 from CACScoringLib.statistics.patient_folds import category_of
 
 
-def page_state(
-    review: ScanReview, version: int, undecided: Mapping[str, Collection[int]], reader: str | None
-) -> dict[str, Any]:
+def page_state(review: ScanReview, version: int, undecided: Mapping[str, Collection[int]]) -> dict[str, Any]:
     """Return the state of a review.
 
     Args:
         review: The review.
         version: Version of the review, which an action has to name.
         undecided: Ids of disputed lesions by method (`OpenReview.begin_consensus`).
-        reader: Reader of the last change; None without changes.
     """
     image, results, warnings = review.scan.image, review.results(), review.warnings
     categories, confirmation = review.categories(), review.confirmations.get("threshold")
-    head = headline(results, categories, warnings, reader, confirmation)
+    head = headline(results, categories, warnings, confirmation)
     elsewhere = review.non_coronary.scores if review.non_coronary else {}
     return {
         "version": version,

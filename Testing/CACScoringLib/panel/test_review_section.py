@@ -10,7 +10,7 @@ import pytest
 import slicer
 
 from CACScoringLib.core.errors import MaskError
-from CACScoringLib.core.labels import SITE_COLOURS, Artery, NonCoronary
+from CACScoringLib.core.labels import SITE_COLOURS, Artery, Labelled, NonCoronary
 from CACScoringLib.mrml import scene as mrml
 from desktop_host import events
 
@@ -444,11 +444,37 @@ class TestAutomaticScore:
         assert not ui.reviewedBox.checked
         questions.answer = "Confirm"
         automatic.key("A")
-        assert automatic.review.confirmations["threshold"].reader == "Reader Rita"
-        assert "1 of 15 candidates looked at" in ui.headLabel.text
+        assert automatic.review.confirmations["threshold"].reader == "Reader^Rita"
+        assert "reviewed by Reader Rita, 1 of 15 candidates looked at" in ui.headLabel.text
         ui.reviewedBox.click()
         assert len(questions) == 2, "it is reopened without a question"
         assert not automatic.review.reviewed["threshold"]
+
+    def test_a_result_names_the_reader_who_confirmed_it_whatever_is_typed_later(
+        self, automatic, questions, monkeypatch, tmp_path
+    ):
+        automatic.state.exportReader, questions.answer = "Rita", "Confirm"
+        automatic.ui.lesionTable.setCurrentCell(1, 0)
+        automatic.key("A")
+        automatic.state.exportReader = "Quentin"
+        automatic.widget.result.update()
+        monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(tmp_path))
+        automatic.ui.exportButton.click()
+        page = (tmp_path / "automatic-cac" / "report.html").read_text(encoding="utf-8")
+        for text in (automatic.ui.headLabel.text, page):
+            assert "reviewed by Rita" in text
+            assert "Quentin" not in text
+
+    def test_an_edit_in_slicers_own_editor_is_of_the_reader_at_the_panel(self, automatic, questions):
+        automatic.state.exportReader, questions.answer = "Rita", "Confirm"
+        automatic.ui.lesionTable.setCurrentCell(1, 0)
+        automatic.key("A")
+        automatic.state.exportReader = "Ann"
+        review = automatic.review
+        flat = review.review("threshold").flat_voxels([review.lesions("threshold")[0].id])
+        review._state.write("threshold", Labelled(flat, np.full(len(flat), int(Artery.RCA), np.uint8)))
+        automatic.widget.review._refresh()
+        assert review.confirmations["threshold"].reader == "Ann"
 
     def test_no_coronary_calcium_asks_what_it_rejects_and_how_much_was_never_in_view(self, automatic, questions):
         ui, review = automatic.ui, automatic.review
