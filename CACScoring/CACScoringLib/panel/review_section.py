@@ -22,6 +22,7 @@ from . import views, widgets
 from .editor import EditorBox
 from .lesion_table import LesionLine, LesionTableView, lesionLines
 from .lifecycle import PanelSection, Signal
+from .outlines import Outlines
 from .slice_plot import SlicePlot
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class ReviewSection(PanelSection):
 
         self._ui = ui
         self._observed = VTKObservationMixin()
+        self._outlines = Outlines()
         self.numbersChanged, self.lesionViewed, self.rescoreRequested = Signal(), Signal(), Signal()
         self._review: SceneReview | None = None
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
@@ -133,6 +135,7 @@ class ReviewSection(PanelSection):
     def setReview(self, review: SceneReview | None) -> None:
         """Review a result; None for no result."""
         self._observed.removeObservers()
+        self._outlines.stop()
         if self._review is not None:
             self._hideResult()
             self._list([])  # IDs of another scan's lesions
@@ -149,6 +152,7 @@ class ReviewSection(PanelSection):
                         segmentation.GetSegmentation(), event, lambda *_args: self._timer.start()
                     )
             self._followAxialView()
+            self._outlines.follow(list(vars(review.nodes).values()))
         self._appliedState = {} if review is None else {"method": self._method}
         self.update()
 
@@ -281,9 +285,10 @@ class ReviewSection(PanelSection):
         """Show the result in its layout, changing to that first if needed."""
         self.showLayout()
         nodes = self._review.nodes
+        views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
+        self._outlines.update()
         views.showHeart(nodes.heart)
         self._showSegmentation()
-        views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)
         self._followAxialView()
         self._showLesion(self.table.current)
@@ -314,6 +319,7 @@ class ReviewSection(PanelSection):
 
     def exit(self) -> None:
         views.restoreLayout()
+        self._outlines.update()
         self._undoKeys.setEnabled(False)
         self._editor.exit()
 
@@ -321,6 +327,7 @@ class ReviewSection(PanelSection):
         super().cleanup()
         self._surfacesTimer.stop()
         self._tablesTimer.stop()
+        self._outlines.stop()
         self.table.cleanup()
         self._editor.cleanup()
         self._undoKeys.remove()
@@ -397,7 +404,7 @@ class ReviewSection(PanelSection):
         """Show only the lesions of the method under review in the views and the editor."""
         segmentations = self._segmentations()
         for method, segmentation in segmentations.items():
-            segmentation.GetDisplayNode().SetVisibility(method == self._method)
+            self._outlines.setVisible(segmentation, method == self._method)
         self._editor.edit(segmentations[self._method], self._review.nodes.volume)
 
     def _hideResult(self) -> None:

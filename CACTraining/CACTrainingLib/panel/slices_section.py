@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 import slicer
@@ -24,9 +24,7 @@ from CACScoringLib.panel.widgets import Keys, colourIcon, undoKeys, windowOf
 
 from ..project.annotation_files import SliceLabel
 from .labelling import Labelling
-
-if TYPE_CHECKING:
-    from .opening import OpenScan
+from .opening import OpenScan, isShown, showScan
 
 COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (171, 71, 188)}
 """RGB colour of each label's mark, readable on light and dark backgrounds."""
@@ -251,7 +249,18 @@ class SlicesSection(PanelSection, VTKObservationMixin):
             self._go(k)
 
     def _save(self, change: Callable[[], int | None]) -> Any:
-        """Apply a change and return its result; _NOT_SAVED, after showing the reason, if it cannot be saved."""
+        """Apply a change and return its result; _NOT_SAVED, after showing the reason, if it cannot be saved.
+
+        Nothing changes while the views showed another scan.
+        """
+        if not isShown(self._opened):
+            k = self._k
+            showScan(self._opened)
+            if k is not None:
+                self._go(k)
+            text = _("The views showed another scan, so nothing was changed. They show {name} now: look, and repeat.")
+            self._say(text.format(name=self._opened.name))
+            return _NOT_SAVED
         try:
             return change()
         except (CTError, OSError) as error:

@@ -146,6 +146,53 @@ class TestResult:
         is_all_of(driver, first)
 
 
+class TestOutlines:
+    """They are drawn over the scan of their result alone."""
+
+    @pytest.fixture
+    def other(self, driver):
+        """Another CT, which the views showed before the panel did; the panel shows a result."""
+        volume = mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "other")
+        slicer.util.setSliceViewerLayers(background=volume)
+        driver.score(networks=True)
+        return volume
+
+    def test_they_go_with_the_scan_when_the_panel_is_left(self, driver, other):
+        nodes = driver.review.nodes
+        shown = {nodes.heart.GetID(), nodes.calcium.GetID()}
+        assert visible_lesions() == shown
+        slicer.util.selectModule("")
+        driver.settle()
+        assert (backgrounds(), visible_lesions()) == ({"other"}, set())
+        slicer.util.setSliceViewerLayers(background=nodes.volume)
+        driver.settle()
+        assert visible_lesions() == shown, "with the scan, in any module"
+        slicer.util.setSliceViewerLayers(background=other)
+        driver.settle()
+        nodes.heart.GetDisplayNode().SetVisibility(True)
+        driver.settle()
+        assert visible_lesions() == {nodes.heart.GetID()}, "a user may show one"
+        slicer.util.selectModule("CACScoring")
+        driver.settle()
+        is_all_of(driver, nodes)
+
+    @pytest.mark.parametrize("switch", ["volume", "layout"])
+    def test_they_hide_while_another_scan_is_in_the_views(self, driver, other, switch):
+        if switch == "volume":
+            slicer.util.setSliceViewerLayers(background=other)
+        else:
+            slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        driver.settle()
+        assert visible_lesions() == set()
+        driver.state.reviewMethod = "decomposition"
+        driver.settle()
+        assert visible_lesions() == set(), "of either method"
+        driver.ui.lesionTable.setCurrentCell(1, 0)
+        driver.settle()
+        assert backgrounds() == {"chest"}
+        assert visible_lesions() == {driver.review.nodes.heart.GetID(), driver.review.nodes.map_lesions.GetID()}
+
+
 @pytest.mark.long
 class TestInput:
     def test_a_ct_without_a_result_shows_itself_alone(self, driver, two_results):

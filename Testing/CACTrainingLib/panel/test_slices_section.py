@@ -91,6 +91,22 @@ class TestKeys:
         assert current(annotating) == 7
         assert annotating.view.mrmlSliceNode().GetSliceOffset() == pytest.approx(3.0 * 7)
 
+    @pytest.mark.main_window
+    def test_no_slice_is_labelled_while_another_scan_is_in_the_view(self, annotating):
+        annotating.key(".")
+        k, composite = current(annotating), slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Other")
+        composite.SetBackgroundVolumeID(other.GetID())
+        annotating.key("V")
+        assert (saved(annotating), current(annotating)) == ({}, k)
+        assert composite.GetBackgroundVolumeID() == annotating.opened.volume.GetID()
+        annotating.key("V")
+        assert saved(annotating) == {k: VISIBLE}
+        composite.SetBackgroundVolumeID(other.GetID())
+        annotating.widget.exit()
+        annotating.widget.enter()
+        assert composite.GetBackgroundVolumeID() == annotating.opened.volume.GetID()
+
     def test_complete(self, annotating):
         annotating.label_all(lambda k: "V" if k in (3, 4) else "N")
         assert annotating.rows(annotating.ui.workTable)[0]["State"] == "done"
