@@ -520,11 +520,16 @@ class ReviewSection(PanelSection):
     def _confirmZero(self) -> None:
         """Reject all lesions of the shown method, after a question that states what goes and what was never shown."""
         review, method = self._review, self._method
-        count, result = sum(isinstance(lesion.site, Artery) for lesion in self._listed()), review.results().get(method)
+        results, count = review.results(), sum(isinstance(lesion.site, Artery) for lesion in self._listed())
+        result, of_map = results.get(method), results.get("decomposition")
         text = _("This discards the score of {score}, rejects its candidates ({count}) and confirms 0.")
         score = "" if result is None else f"{result.total.clinical_agatston:,.0f}"
         texts = [text.format(score=score, count=count)] if count else []
-        question = " ".join([*texts, *self._unseenText()])
+        texts += self._unseenText()
+        if method == "threshold" and of_map is not None and of_map.total.lesions and not of_map.reviewed:
+            text = _("The calcium map's score of {score} goes, too.")
+            texts.append(text.format(score=f"{of_map.total.clinical_agatston:,.0f}"))
+        question = " ".join(texts)
         change = partial(review.set_no_calcium, method)
         self._changeIfCertain(change, question, _("No coronary calcium"), _("Confirm 0"))
 

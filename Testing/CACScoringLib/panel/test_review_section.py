@@ -486,11 +486,14 @@ class TestAutomaticScore:
         assert questions[-1].startswith("No coronary calcium: This discards the score of 5,508, rejects its ")
         assert "candidates (15) and confirms 0. Candidates looked at: " in questions[-1]
         assert "Never shown: 1." in questions[-1], "even for a single one"
+        of_map = review.result("decomposition").total.clinical_agatston
+        assert f"The calcium map's score of {of_map:,.0f} goes, too." in questions[-1]
         assert not any(review.reviewed.values())
         questions.answer = "Confirm 0"
         ui.noCalciumButton.click()
         assert review.reviewed["threshold"]
-        assert not review.reviewed.get("decomposition"), "the map was hidden"
+        assert not review.reviewed["decomposition"], "the map was hidden"
+        assert review.result("decomposition").total.agatston == 0
         assert review.result("threshold").total.agatston == 0
 
     def test_sites_outside_the_arteries_have_their_own_line(self, automatic):

@@ -426,9 +426,12 @@ function rejectRest () {
 
 function zero () {
   const count = own().lesions.filter(lesion => !isOutside(lesion) && !isRejected(lesion)).length
+  const calciumMap = state.methods.decomposition
+  const isMapOpen = method === 'threshold' && calciumMap && calciumMap.status !== 'reviewed' && calciumMap.total.lesions > 0
+  const map = isMapOpen ? ` The calcium map's score of ${Math.round(calciumMap.total.clinical_agatston).toLocaleString('en')} goes, too.` : ''
   const score = Math.round(own().total.clinical_agatston).toLocaleString('en')
-  const text = `This discards the score of ${score}, rejects its candidates (${count}) and confirms 0. Never shown: ${unseen().size}. The record will say so.`
-  if (!(count || unseen().size) || confirm(text)) act('no-calcium')
+  const text = `This discards the score of ${score}, rejects its candidates (${count}) and confirms 0.${map} Never shown: ${unseen().size}. The record will say so.`
+  if (!(count || unseen().size || map) || confirm(text)) act('no-calcium')
 }
 
 function neighbour (by) {
