@@ -68,11 +68,12 @@ class ResultSection(PanelSection):
         review, ui = self._review, self._ui
         self._dropNote()
         ui.headFrame.setVisible(review is not None)
-        ui.scoreTable.setVisible(review is not None)
+        ui.scoreTable.setVisible(review is not None and not review.is_blind)
         for button in (ui.copyButton, ui.compareButton):
             button.setEnabled(review is not None)
-        # A result of the same scan would show a blind reader the networks' score.
-        ui.compareButton.setVisible(review is None or not review.is_blind)
+        # They would show a blind reader the networks' score, or a total that tells which scan it is.
+        for button in (ui.compareButton, ui.copyButton):
+            button.setVisible(review is None or not review.is_blind)
         _showEstimates(ui, review)
         self._showNonCoronary(None if review is None else review.non_coronary)
         if review is None:
@@ -90,6 +91,10 @@ class ResultSection(PanelSection):
         severe = widgets.severeColour(ui.headLabel)
         confirmation = review.confirmations.get("threshold")
         head = headline.headline(results, review.categories(), warnings, confirmation)
+        if review.is_blind:
+            listed = results["threshold"].listed if "threshold" in results else ()
+            undecided_count = sum(lesion.site == Artery.UNASSIGNED for lesion in listed)
+            head = headline.blind_headline(head.reviewed, undecided_count)
         ui.headLabel.setText(_headText(review.nodes.volume.GetName(), head, severe))
         ui.warningsLabel.setText(
             "".join(_warningText(line, severe) for line in headline.warning_lines(warnings, results))

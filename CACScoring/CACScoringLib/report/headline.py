@@ -164,6 +164,17 @@ def headline(
     return Headline(score, interval_text(method), category, state, method.reviewed, warning, more, decision)
 
 
+def blind_headline(reviewed: bool, undecided_count: int) -> Headline:
+    """Return the headline of a blind reading, from whose numbers the scan could be told.
+
+    Args:
+        reviewed: True if the reader has confirmed the score.
+        undecided_count: Number of candidates without a decision.
+    """
+    state = "reviewed" if reviewed else "not reviewed"
+    return Headline("Blind reading", "", f"candidates to decide: {undecided_count}", state, reviewed, None, 0)
+
+
 def _decision(method: MethodScore) -> Decision | None:
     number, alternative = method.alternative_lesion, method.alternative_agatston
     lesion = next((lesion for lesion in method.listed if lesion.id == number), None)

@@ -17,7 +17,7 @@ from CACScoringLib.readings.work_list import ReadingProgress, WorkList
 from CACScoringLib.record.columns import BLINDED
 from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.explanation import explanation, gaps_mm
-from CACScoringLib.report.headline import headline, score_table, warning_lines
+from CACScoringLib.report.headline import blind_headline, headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
 from CACScoringLib.review.journal import runs
 from CACScoringLib.review.output import ABOUT_CANDIDATES
@@ -72,15 +72,13 @@ def blind_state(state: dict[str, Any]) -> dict[str, Any]:
     blind_method = {"status": status, "lesions": lesions, "arteries": arteries}
     blind_method["total"] = method["total"] | {"interval_90": None}
     candidates = sum(lesion["site"] == Artery.UNASSIGNED for lesion in lesions)
-    state_words = "reviewed" if is_reviewed else "not reviewed"
-    head = {"score": "Blind reading", "state": state_words, "summary": f"Candidates to decide: {candidates}"}
+    head = blind_headline(is_reviewed, candidates)
     return {
         **{name: state[name] for name in ("version", "size", "spacing_mm", "can_undo", "can_redo")},
         "methods": {"threshold": method | blind_method},
         "non_coronary": {},
         "categories": None,
-        "headline": head
-        | {"interval": "", "category": "", "reviewed": is_reviewed, "warning": None, "more": 0, "decision": None},
+        "headline": asdict(head) | {"summary": head.summary},
         "table": {"titles": [], "rows": []},
         "warnings": [],
     }
