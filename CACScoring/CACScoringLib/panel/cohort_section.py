@@ -28,7 +28,7 @@ TITLES = ("Scan", "State", "Clinical\nAgatston", "Clinical\nscore is", "Map")
 STATES = {"waiting": "waiting", "running": "running", "done": "done", "skipped": "existing", "failed": "failed"}
 """Texts of the table by the state of a scan."""
 
-COLUMN_LETTERS = (8, 8, 9, 12)
+COLUMN_LETTERS = (10, 8, 11, 7)
 """Widths of the columns in letters; the first column is stretched."""
 
 _MAP_COLUMN = 4
@@ -123,7 +123,7 @@ class CohortSection(CommandSection):
                 self._fill(self._scans[-1])
             yield 0
         failed_count = sum(state.state == "failed" for state in states)
-        text = _("{count} scans, {failed} failed. Select one to open it.")
+        text = _("Scans: {count}, failed: {failed}. Select one to open it.")
         return text.format(count=len(states), failed=failed_count)
 
     def _showListed(self, text: str | None, reason: str) -> None:

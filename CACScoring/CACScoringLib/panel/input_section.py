@@ -232,7 +232,7 @@ class InputSection(PanelSection):
     def __init__(self, ui) -> None:
         self._ui = ui
         self.lesions = LesionsChoice(ui)
-        self._problem = ""
+        self._problem = self._note = ""
         self._factsKey: tuple[Any, ...] | None = ()
         form, networks = ui.advancedBox.layout(), [name for name in (*SCORING, *ESTIMATORS) if name in MODELS]
         self._models = ModelBoxes(self, ui, form, 0, networks)
@@ -283,6 +283,13 @@ class InputSection(PanelSection):
         for widget in (ui.inputSelector, ui.heartSelector, ui.methodBox, ui.lesionsBox):
             widget.setEnabled(not running)
 
+    def setNote(self, text: str) -> None:
+        """Show a note below the facts of the CT; none for an empty text."""
+        if text != self._note:
+            self._note, self._factsKey = text, ()
+            if self._state is not None:
+                self._showFacts(self._state.inputVolume)
+
     @property
     def canBeScored(self) -> bool:
         problem = self._problem or self.lesions.problem
@@ -317,7 +324,7 @@ class InputSection(PanelSection):
         self._factsKey = key
         self._problem = "" if volume is None else scan_facts.problemOf(volume)
         facts, warnings = ([], []) if volume is None else scan_facts.scanFacts(volume)
-        warnings = [self._problem] if self._problem else warnings
+        warnings = [*([self._problem] if self._problem else warnings), *filter(None, [self._note])]
         say(self._ui.factsLabel, "\n".join(facts))
         say(self._ui.scanWarningsLabel, "\n".join(f"⚠ {warning}" for warning in warnings))
 

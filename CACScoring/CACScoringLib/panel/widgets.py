@@ -98,7 +98,7 @@ def dataOf(box):
 
 
 class InSight:
-    """Keeps the end of a section in sight until the panel has its new height."""
+    """Keeps a section in sight until the panel has its new height: the end of it, or its beginning if it is higher."""
 
     def __init__(self, section) -> None:
         self._section = section
@@ -121,8 +121,8 @@ class InSight:
             self._area = None
 
     def _scroll(self, *_args: object) -> None:
-        end = self._section.mapTo(self._area.widget(), qt.QPoint(0, self._section.height)).y()
-        self._area.verticalScrollBar().setValue(end - self._area.viewport().height)
+        first, end = (self._section.mapTo(self._area.widget(), qt.QPoint(0, y)).y() for y in (0, self._section.height))
+        self._area.verticalScrollBar().setValue(min(end - self._area.viewport().height, first))
 
 
 def letShrink(widget) -> None:

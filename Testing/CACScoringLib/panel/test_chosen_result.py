@@ -227,6 +227,18 @@ class TestInput:
         driver.settle()
         assert driver.ui.inputSelector.currentNode().GetName() == "loaded in another module"
 
+    def test_a_ct_loaded_during_a_run_is_named_as_no_input(self, driver, tmp_path):
+        sitk.WriteImage(panel_results.chest_image(), str(tmp_path / "later.nrrd"))
+        driver.begin()
+        slicer.util.loadVolume(str(tmp_path / "later.nrrd"))
+        slicer.app.processEvents()
+        note = driver.ui.scanWarningsLabel.text
+        assert "later was loaded during the run, which scores chest" in note
+        driver.finish()
+        driver.ui.inputSelector.setCurrentNode(slicer.util.getNode("later"))
+        driver.settle()
+        assert "loaded during the run" not in driver.ui.scanWarningsLabel.text
+
     def test_a_loaded_mask_and_a_computed_volume_leave_the_input(self, driver, tmp_path):
         driver.score()
         nodes = driver.review.nodes

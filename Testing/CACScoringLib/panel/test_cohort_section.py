@@ -13,6 +13,9 @@ from CACScoringLib.readings.cases import cases_in
 from CACScoringLib.readings.work_list import WorkList, plan_of
 from CACScoringLib.record.score_record import read_result
 
+CELL_MARGINS = 8
+"""Pixels beside the text of a cell."""
+
 
 @pytest.fixture(scope="module")
 def scored_cohort(tmp_path_factory):
@@ -70,6 +73,15 @@ class TestCohort:
         worker.end(0)
         assert "Scans done: 1, failed: 1" in cohort.ui.cohortStatusLabel.text
 
+    def test_columns_have_room_for_their_words(self, cohort):
+        from CACScoringLib.panel.cohort_section import STATES
+        from CACScoringLib.record.scores import STATUSES
+
+        table = cohort.ui.cohortTable
+        for column, words in ((1, [f"{state} ⚠" for state in STATES.values()]), (3, STATUSES)):
+            widths = [table.fontMetrics().horizontalAdvance(word) for word in words]
+            assert max(widths) + CELL_MARGINS <= table.columnWidth(column), words
+
     def test_a_finished_cohort_is_listed_and_opened_again(self, cohort, finished):
         ui = cohort.ui
         ui.cohortOutputBox.setCurrentPath(str(finished))
@@ -78,7 +90,7 @@ class TestCohort:
         total = read_result(finished / "one").methods["threshold"].total.agatston
         assert cells_of(ui.cohortTable)[0][1:4] == ["existing ⚠", f"{total:.1f}", "automatic"]
         assert not ui.cohortTable.isColumnHidden(4)
-        assert ui.cohortStatusLabel.text == "2 scans, 0 failed. Select one to open it."
+        assert ui.cohortStatusLabel.text == "Scans: 2, failed: 0. Select one to open it."
         ui.cohortTable.setCurrentCell(1, 0)
         cohort.widget.scorer.job.process = InThisProcess()
         ui.cohortOpenButton.click()
