@@ -62,10 +62,8 @@ class ModelBoxes:
             problem = str(error)
         for network in self._networks:
             stored = [model for model in models if model.card.network == network]
-            default = _default(stored, network in ESTIMATORS)
-            choices = [(_label(model), model.card.name) for model in stored if model is not default]
-            label = _("none, unless you choose one") if default is None else _label(default, is_default=True)
-            self._choices[MODELS[network]] = [(label, ""), *choices]
+            default = defaultOf(stored, network in ESTIMATORS)
+            self._choices[MODELS[network]] = modelChoices(stored, default)
             self._defaults[MODELS[network]] = None if default is None else default.card.name
             self.counts[network] = len(stored)
         return problem
@@ -78,7 +76,13 @@ class ModelBoxes:
             fillBox(box, self._choices[parameter], name, _("{name} (not installed)").format(name=name))
 
 
-def _default(stored: list[StoredModel], for_estimates: bool) -> StoredModel | None:
+def modelChoices(stored: list[StoredModel], default: StoredModel | None) -> list[tuple[str, str]]:
+    """Return the choices of a network's models, with their names; that of the default has none."""
+    label = _("none, unless you choose one") if default is None else _label(default, is_default=True)
+    return [(label, ""), *((_label(model), model.card.name) for model in stored if model is not default)]
+
+
+def defaultOf(stored: list[StoredModel], for_estimates: bool = False) -> StoredModel | None:
     """Return the model that is used where none is named: the bundled one, or the user's only one for estimates."""
     for origin in ("bundled", *(("user",) if for_estimates else ())):
         models = [model for model in stored if model.origin == origin]

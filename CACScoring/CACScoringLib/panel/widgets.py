@@ -29,7 +29,7 @@ SITE_KEYS = {
 _SITE_ROWS = ("123", "45", "67", "89")
 """Keys of the buttons in each row; rows are short so as not to widen the panel."""
 
-_MIN_LETTERS = 10
+MIN_LETTERS = 10
 """Minimum width of a combo box in letters."""
 
 _FAINT_SHARE = 0.65
@@ -132,7 +132,7 @@ def letShrink(widget) -> None:
         section.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred)
     for box in slicer.util.findChildren(widget, className="QComboBox"):
         box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        box.setMinimumContentsLength(_MIN_LETTERS)
+        box.setMinimumContentsLength(MIN_LETTERS)
 
 
 def fitPages(pages) -> None:
