@@ -90,6 +90,8 @@ class MapRun:
         name = self._modelOfMap()
         choice = dataOf(self.box) if self.scorer.isRunning else "" if default and name == default.card.name else name
         fillBox(self.box, choices, choice, _("{name} (not installed)").format(name=name))
+        if not self.scorer.isRunning and volume is not None and (problem := problemOf(volume)):
+            say(self._label, problem)
         self._showState()
 
     def close(self) -> None:

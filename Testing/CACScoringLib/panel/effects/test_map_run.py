@@ -1,6 +1,7 @@
 """Computation of a calcium map from the effect CAC Decompose."""
 
 import pytest
+import SimpleITK as sitk
 import slicer
 from panel_driver import ScriptedProcess, eventually, line
 
@@ -101,3 +102,7 @@ class TestMapRun:
         assert not run.button.enabled
         run.show(None, None)
         assert not run.button.enabled
+        derived = mrml.add_volume(slicer.mrmlScene, sitk.Image(8, 8, 8, sitk.sitkInt16), "no CT")
+        run.show(segmentation, derived)
+        assert not run.button.enabled
+        assert "no CT" in run._label.text
