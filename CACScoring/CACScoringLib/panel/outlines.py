@@ -1,7 +1,7 @@
-"""Visibility of a scan's segmentations, which Slicer would draw over whatever volume the views show."""
+"""Visibility of a scan's segmentations and overlays, which Slicer would draw over whatever volume the views show."""
 
 # Slicer's naming.
-# ruff: noqa: N802
+# ruff: noqa: N802, N806
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .widgets import singleShot
 
 
 class Outlines:
-    """Segmentations of a scan, hidden while the slice views show another one.
+    """Segmentations of a scan and volumes over it, hidden while the slice views show another one.
 
     Only a change of what the views show hides them or shows them again, so that a user may switch them on anywhere.
     """
@@ -26,6 +26,8 @@ class Outlines:
         self._segmentations: list[slicer.vtkMRMLSegmentationNode] = []
         self._volumes: list[slicer.vtkMRMLScalarVolumeNode] = []
         self._hidden: list[slicer.vtkMRMLSegmentationNode] = []
+        self._overlays: list[tuple[slicer.vtkMRMLSliceCompositeNode, str]] = []
+        """Views from which a volume over the scan was removed, with its ID."""
         self._isScanShown = True
         self._timer = singleShot(0, self.update)  # views change in several steps
 
@@ -40,7 +42,8 @@ class Outlines:
         """Leave the views alone."""
         self._timer.stop()
         self._observed.removeObservers()
-        self._segmentations, self._volumes, self._hidden, self._isScanShown = [], [], [], True
+        self._segmentations, self._volumes, self._hidden, self._overlays = [], [], [], []
+        self._isScanShown = True
 
     def update(self) -> None:
         """Hide the segmentations if the views have changed to another scan, and show them if they have changed back."""
@@ -53,8 +56,11 @@ class Outlines:
         self._isScanShown = is_shown
         if not is_shown:
             self._hidden = [node for node in self._segmentations if node.GetDisplayVisibility()]
+            self._overlays = self._overlaysOnOthers()
         for node in self._hidden:
             node.SetDisplayVisibility(is_shown)
+        for composite, volumeId in self._overlays:
+            views.setForeground(composite, volumeId if is_shown else None)
 
     def setVisible(self, segmentation: slicer.vtkMRMLSegmentationNode, on: bool) -> None:
         """Show a segmentation, once the views show its scan, or hide it."""
@@ -64,6 +70,13 @@ class Outlines:
             self._hidden.append(segmentation)
         elif not on:
             self._hidden = [node for node in self._hidden if node is not segmentation]
+
+    def _overlaysOnOthers(self) -> list[tuple[slicer.vtkMRMLSliceCompositeNode, str]]:
+        """Return the views that show one of the volumes over another scan, with its ID."""
+        ids = {volume.GetID() for volume in self._volumes}
+        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        pairs = [(node, node.GetForegroundVolumeID()) for node in composites if node.GetBackgroundVolumeID() not in ids]
+        return [(node, volumeId) for node, volumeId in pairs if volumeId in ids]
 
     def _observe(self) -> None:
         """Observe the layout and its views, which are made when a layout is first shown."""

@@ -184,6 +184,9 @@ class TestOutlines:
             slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
         driver.settle()
         assert visible_lesions() == set()
+        composite = slicer.app.layoutManager().sliceWidget("CACMap").mrmlSliceCompositeNode()
+        over_scan = driver.review.nodes.calcium_map.GetID()
+        assert composite.GetForegroundVolumeID() == (None if switch == "volume" else over_scan), "the map goes, too"
         driver.state.reviewMethod = "decomposition"
         driver.settle()
         assert visible_lesions() == set(), "of either method"
@@ -191,6 +194,9 @@ class TestOutlines:
         driver.settle()
         assert backgrounds() == {"chest"}
         assert visible_lesions() == {driver.review.nodes.heart.GetID(), driver.review.nodes.map_lesions.GetID()}
+        driver.ui.layoutButton.click()
+        driver.settle()
+        assert composite.GetForegroundVolumeID() == over_scan
 
 
 @pytest.mark.long
