@@ -123,7 +123,7 @@ class CohortSection(CommandSection):
                 self._fill(self._scans[-1])
             yield 0
         failed_count = sum(state.state == "failed" for state in states)
-        text = _("Scans: {count}, failed: {failed}. Select one to open it.")
+        text = _("Scans: {count}, failed: {failed}.")
         return text.format(count=len(states), failed=failed_count)
 
     def _showListed(self, text: str | None, reason: str) -> None:

@@ -90,7 +90,7 @@ class TestCohort:
         total = read_result(finished / "one").methods["threshold"].total.agatston
         assert cells_of(ui.cohortTable)[0][1:4] == ["existing ⚠", f"{total:.1f}", "automatic"]
         assert not ui.cohortTable.isColumnHidden(4)
-        assert ui.cohortStatusLabel.text == "Scans: 2, failed: 0. Select one to open it."
+        assert ui.cohortStatusLabel.text == "Scans: 2, failed: 0."
         ui.cohortTable.setCurrentCell(1, 0)
         cohort.widget.scorer.job.process = InThisProcess()
         ui.cohortOpenButton.click()
