@@ -35,7 +35,7 @@ from CACScoringLib.panel.process import MODULE_FOLDER
 from CACScoringLib.panel.radiograph_section import RadiographSection
 from CACScoringLib.panel.readings_section import ReadingsSection
 from CACScoringLib.panel.result_section import DicomSection, ResultSection
-from CACScoringLib.panel.review_section import ReviewSection
+from CACScoringLib.panel.review_section import ReviewSection, readerName
 from CACScoringLib.panel.scoring import Scorer, markUnreviewed
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ class CACScoringWidget(lifecycle.PanelWidget):
         is_other = any(None not in (before, now) and before is not now for before, now in changes)
         if is_other and self._newReview is None and not self.scorer.isRunning:
             self.ui.statusLabel.setText("")  # it is about the scan before
+        if self._watched is not state.inputVolume:
+            self.input.setNote("")
         self._matchInputAndResult()
         self._watch(state.inputVolume)
         self._updateInput()
@@ -212,7 +214,12 @@ class CACScoringWidget(lifecycle.PanelWidget):
             return
         self._loaded = volume
         is_kept = self.scorer.isRunning or self.importing.isRunning or self.readings.current is not None
-        if volume is None or volume is state.inputVolume or is_kept or not mayBeCT(volume):
+        if volume is None or volume is state.inputVolume or not mayBeCT(volume):
+            return
+        if is_kept:
+            if self.scorer.isRunning and state.inputVolume is not None:
+                text = _("{name} was loaded during the run, which scores {scored}. Choose it as CT to score it.")
+                self.input.setNote(text.format(name=volume.GetName(), scored=state.inputVolume.GetName()))
             return
         review = self._review
         state.inputVolume = volume
@@ -388,6 +395,7 @@ class CACScoringWidget(lifecycle.PanelWidget):
 
         for source, review in self._reviews:
             if review.nodes.record is record and source == _sourceOf(review):
+                review.reader = readerName(self._parameterNode)
                 review.refresh()
                 return review
         return SceneReview.of_record(slicer.mrmlScene, record)

@@ -338,7 +338,7 @@ def write_result(
             with progress.step("dicom"):
                 from .exchange.write import write_objects  # takes seconds, and needs highdicom
 
-                write_objects(folder, result, settings.reader if settings.identify else None)
+                write_objects(folder, result, name_reader=settings.identify)
         images.result()
         compared = None if comparison is None else comparison.as_json()
         report.write_json(folder / LAST_FILE, result.record, progress.seconds, settings.identify, compared)

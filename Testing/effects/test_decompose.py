@@ -138,5 +138,5 @@ class TestDecompose:
         desk.segmentation.SetNodeReferenceID(mrml.CALCIUM_MAP_ROLE, None)
         effect = desk.use("CAC Decompose")
         slicer.app.processEvents()
-        assert "Score the CT with the networks" in effect.hintLabel.text
+        assert "Compute the map" in effect.hintLabel.text
         assert not effect.applyButton.enabled

@@ -26,6 +26,18 @@ class TestLesion:
         assert effect.statusLabel.text == "Added to LAD: 48.0 mm³, peak 300 HU.", "it stays in sight"
         assert effect.hintLabel.text == "8.0 mm³, peak 200 HU"
 
+    def test_nothing_is_changed_in_a_view_of_another_scan(self, desk):
+        effect = desk.use("CAC Lesion")
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Other")
+        composite = desk.view.mrmlSliceCompositeNode()
+        composite.SetBackgroundVolumeID(other.GetID())
+        desk.click((7, 21, 15))
+        assert desk.counts() == {}
+        assert "Other" in effect.hintLabel.text
+        composite.SetBackgroundVolumeID(desk.volume.GetID())
+        desk.click((7, 21, 15))
+        assert desk.counts() == {"LAD": 24}
+
     def test_a_click_stops_at_another_site_and_a_second_click_takes_both(self, desk):
         """Click on 16 voxels of the RCA that touch 8 voxels of the valve."""
         desk.give("RCA", (slice(7, 9), slice(20, 22), slice(14, 18)))

@@ -32,6 +32,16 @@ def printable(text: str, message: bool = False) -> str:
     return cleaned if message else cleaned.strip()[:200]
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things, such as "1 scan" or "1,200 scans"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def signed(value: float, decimals: int) -> str:
+    """Return a number with its sign, "+0.50" or "−3.53", and a minus of the width of the plus."""
+    return f"{value + 0.0:+,.{decimals}f}".replace("-", "−")
+
+
 def abbreviated_list(items: Iterable[str]) -> str:
     """Return the first five items and the number of the others."""
     items = list(items)

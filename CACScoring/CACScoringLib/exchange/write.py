@@ -20,7 +20,7 @@ def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
     return (ScanWarning("dicom-no-scores", message),)
 
 
-def source_for(result: ScoreResult, reader: str | None = None) -> SourceSeries:
+def source_for(result: ScoreResult, name_reader: bool = False) -> SourceSeries:
     """Return the series to which a result's DICOM objects refer. Arguments and errors as in `write_objects`."""
     content = result.record.as_json()
     # The same scan in another folder, or scored again, also with another key, gives the same objects.
@@ -29,26 +29,35 @@ def source_for(result: ScoreResult, reader: str | None = None) -> SourceSeries:
         content.pop(name, None)
     for name in (*PSEUDONYM, "identity_digests"):
         content["acquisition"].pop(name)
-    return source_of(result.scan, {"result": content, "reader": reader}, counted_labels(result))
+    content = {"result": content, "reader": _reader(result) if name_reader else None}
+    return source_of(result.scan, content, counted_labels(result))
 
 
-def write_objects(folder: Path, result: ScoreResult, reader: str | None = None) -> None:
+def write_objects(folder: Path, result: ScoreResult, name_reader: bool = False) -> None:
     """Write a result's DICOM objects. Patient and study are those of the series, under which archives file them.
 
     Args:
         folder: Folder of the objects.
         result: Result of a scan from a DICOM series.
-        reader: Reviewer as a DICOM person name; None to name nobody.
+        name_reader: Name the reader who confirmed the score as observer and verifier.
 
     Raises:
         CTError: Objects cannot refer to the series, or the reader's name is no DICOM person name.
     """
+    reader = _reader(result) if name_reader else None
     check_reader(reader)
-    source = source_for(result, reader)
+    source = source_for(result, name_reader)
     method = result.methods["threshold"]
     segmentation = segmentation_of(result, counted_labels(result), source)
     if segmentation is not None:
         segmentation.save_as(folder / "segmentation.dcm", enforce_file_format=True)
     if method.status != "candidates":
-        report = measurements_of(result, segmentation, source, reader if method.reviewed else None)
+        report = measurements_of(result, segmentation, source, reader)
         report.save_as(folder / "measurements.dcm", enforce_file_format=True)
+
+
+def _reader(result: ScoreResult) -> str | None:
+    """Return the reader who confirmed the clinical score; None if nobody has, or that is unknown."""
+    review = result.record.review
+    confirmation = None if review is None or not result.methods["threshold"].reviewed else review.confirmation
+    return None if confirmation is None else confirmation.reader

@@ -62,10 +62,8 @@ class ModelBoxes:
             problem = str(error)
         for network in self._networks:
             stored = [model for model in models if model.card.network == network]
-            default = _default(stored, network in ESTIMATORS)
-            choices = [(_label(model), model.card.name) for model in stored if model is not default]
-            label = _("none, unless you choose one") if default is None else _label(default, is_default=True)
-            self._choices[MODELS[network]] = [(label, ""), *choices]
+            default = defaultOf(stored, network in ESTIMATORS)
+            self._choices[MODELS[network]] = modelChoices(stored, default)
             self._defaults[MODELS[network]] = None if default is None else default.card.name
             self.counts[network] = len(stored)
         return problem
@@ -78,7 +76,13 @@ class ModelBoxes:
             fillBox(box, self._choices[parameter], name, _("{name} (not installed)").format(name=name))
 
 
-def _default(stored: list[StoredModel], for_estimates: bool) -> StoredModel | None:
+def modelChoices(stored: list[StoredModel], default: StoredModel | None) -> list[tuple[str, str]]:
+    """Return the choices of a network's models, with their names; that of the default has none."""
+    label = _("none, unless you choose one") if default is None else _label(default, is_default=True)
+    return [(label, ""), *((_label(model), model.card.name) for model in stored if model is not default)]
+
+
+def defaultOf(stored: list[StoredModel], for_estimates: bool = False) -> StoredModel | None:
     """Return the model that is used where none is named: the bundled one, or the user's only one for estimates."""
     for origin in ("bundled", *(("user",) if for_estimates else ())):
         models = [model for model in stored if model.origin == origin]
@@ -232,7 +236,7 @@ class InputSection(PanelSection):
     def __init__(self, ui) -> None:
         self._ui = ui
         self.lesions = LesionsChoice(ui)
-        self._problem = ""
+        self._problem = self._note = ""
         self._factsKey: tuple[Any, ...] | None = ()
         form, networks = ui.advancedBox.layout(), [name for name in (*SCORING, *ESTIMATORS) if name in MODELS]
         self._models = ModelBoxes(self, ui, form, 0, networks)
@@ -283,6 +287,13 @@ class InputSection(PanelSection):
         for widget in (ui.inputSelector, ui.heartSelector, ui.methodBox, ui.lesionsBox):
             widget.setEnabled(not running)
 
+    def setNote(self, text: str) -> None:
+        """Show a note below the facts of the CT; none for an empty text."""
+        if text != self._note:
+            self._note, self._factsKey = text, ()
+            if self._state is not None:
+                self._showFacts(self._state.inputVolume)
+
     @property
     def canBeScored(self) -> bool:
         problem = self._problem or self.lesions.problem
@@ -317,7 +328,7 @@ class InputSection(PanelSection):
         self._factsKey = key
         self._problem = "" if volume is None else scan_facts.problemOf(volume)
         facts, warnings = ([], []) if volume is None else scan_facts.scanFacts(volume)
-        warnings = [self._problem] if self._problem else warnings
+        warnings = [*([self._problem] if self._problem else warnings), *filter(None, [self._note])]
         say(self._ui.factsLabel, "\n".join(facts))
         say(self._ui.scanWarningsLabel, "\n".join(f"⚠ {warning}" for warning in warnings))
 

@@ -178,8 +178,8 @@ class LesionTableView:
         return [name for name, action in self._actions.items() if action.checked]
 
     def show(self, lines: Sequence[LesionLine]) -> None:
-        """List lesions. The current lesion stays current; if it is gone, the lesion in its row becomes current."""
-        table, current, row = self._table, self.current, self._table.currentRow()
+        """List lesions. Selected ones stay so; if the current lesion is gone, the one in its row becomes current."""
+        table, current, row, selected = self._table, self.current, self._table.currentRow(), self.selected
         self._filling = True
         try:
             table.setSortingEnabled(False)
@@ -206,6 +206,7 @@ class LesionTableView:
             if lines and row >= 0:
                 current_row = self._rowOf(current)
                 self._choose(min(row, len(lines) - 1) if current_row is None else current_row)
+                self._extend(selected if current_row is not None else [])
         finally:
             self._filling = False
 
@@ -236,6 +237,13 @@ class LesionTableView:
         """Select this row alone, even while modifier keys are held, with which Qt would extend the selection."""
         selection = qt.QItemSelectionModel.ClearAndSelect | qt.QItemSelectionModel.Rows
         self._table.setCurrentCell(row, 0, selection)
+
+    def _extend(self, lesionIds: Sequence[int]) -> None:
+        """Select the rows of further lesions, as far as they are listed."""
+        model, selection = self._table.model(), qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows
+        for row in [self._rowOf(lesionId) for lesionId in lesionIds]:
+            if row is not None:
+                self._table.selectionModel().select(model.index(row, 0), selection)
 
     @property
     def following(self) -> int | None:

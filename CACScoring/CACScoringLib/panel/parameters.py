@@ -105,8 +105,8 @@ class CACScoringParameterNode(declaredBy(RULES, SWITCHES, COHORT, DRR, PATIENT, 
         fade: Opacity of the healthy image over the CT.
         show3D: Show surfaces in the 3-D view.
         exportToDatabase: Add exported DICOM objects to Slicer's database.
-        exportIdentify: Name the reader in exports.
-        exportReader: Name of the reader.
+        exportIdentify: Name the reader who confirmed the score in DICOM reports.
+        exportReader: Name of the reader who confirms scores from now on.
         drrCalcium: Show the calcium over the radiograph, with drrOpacity.
         drrHeart: Show the heart's outline over the radiograph.
         radiographSource: Source of the radiograph to score.

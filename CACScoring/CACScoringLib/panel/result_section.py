@@ -68,11 +68,12 @@ class ResultSection(PanelSection):
         review, ui = self._review, self._ui
         self._dropNote()
         ui.headFrame.setVisible(review is not None)
-        ui.scoreTable.setVisible(review is not None)
+        ui.scoreTable.setVisible(review is not None and not review.is_blind)
         for button in (ui.copyButton, ui.compareButton):
             button.setEnabled(review is not None)
-        # A result of the same scan would show a blind reader the networks' score.
-        ui.compareButton.setVisible(review is None or not review.is_blind)
+        # They would show a blind reader the networks' score, or a total that tells which scan it is.
+        for button in (ui.compareButton, ui.copyButton):
+            button.setVisible(review is None or not review.is_blind)
         _showEstimates(ui, review)
         self._showNonCoronary(None if review is None else review.non_coronary)
         if review is None:
@@ -86,11 +87,14 @@ class ResultSection(PanelSection):
         if (fat := review.epicardial_fat) is not None:
             lines.append(fat.in_words)
         widgets.say(ui.mapLabel, "\n".join(lines))
-        reader = self._reader()
         warnings = review.warnings
         severe = widgets.severeColour(ui.headLabel)
         confirmation = review.confirmations.get("threshold")
-        head = headline.headline(results, review.categories(), warnings, reader, confirmation)
+        head = headline.headline(results, review.categories(), warnings, confirmation)
+        if review.is_blind:
+            listed = results["threshold"].listed if "threshold" in results else ()
+            undecided_count = sum(lesion.site == Artery.UNASSIGNED for lesion in listed)
+            head = headline.blind_headline(head.reviewed, undecided_count)
         ui.headLabel.setText(_headText(review.nodes.volume.GetName(), head, severe))
         ui.warningsLabel.setText(
             "".join(_warningText(line, severe) for line in headline.warning_lines(warnings, results))
@@ -161,12 +165,7 @@ class ResultSection(PanelSection):
         rows = [[s.full_name, f"{score.agatston:.1f}", f"{score.volume_mm3:.1f}"] for s, score in scores.items()]
         widgets.fillTable(table, titles, rows)
 
-    def _reader(self) -> str:
-        """Return the reader's name for results; empty without one."""
-        return "" if self._state is None else self._state.exportReader.replace("^", " ").strip()
-
     def _export(self, *_args: object) -> None:
-
         if reason := ensurePackages(CLINICAL_REQUIREMENTS, purpose=_("A report")):
             widgets.say(self._ui.exportLabel, reason)
             return
@@ -174,7 +173,7 @@ class ResultSection(PanelSection):
         if target is None:
             return
         try:
-            self._review.export(target, reader=self._reader())
+            self._review.export(target)
         except (CTError, OutputError, OSError) as error:
             widgets.say(self._ui.exportLabel, str(error))
             return
@@ -322,7 +321,7 @@ class DicomSection(PanelSection):
         """Show the state."""
         ui, running = self._ui, self.job.isRunning
         self.job.update(self._review is not None)
-        for box in (ui.identifyBox, ui.databaseBox, ui.readerEdit):
+        for box in (ui.identifyBox, ui.databaseBox):
             box.setEnabled(not running)
 
     def cancel(self) -> None:
@@ -336,13 +335,13 @@ class DicomSection(PanelSection):
         from ..review.output import write_dicom
 
         review, job = self._review, self.job
-        files, reader = scan_facts.filesOf(review.nodes.volume), self._reader()
+        files, name_reader = scan_facts.filesOf(review.nodes.volume), self._state.exportIdentify
         if reason := ensurePackages(DICOM_REQUIREMENTS, purpose=_("Export as DICOM")):
             return reason
         if (target := widgets.askForNewFolder(f"{review.nodes.volume.GetName()}-cac-dicom")) is None:
             return None
         job.show(_("Preparing …"), 0.0)
-        yield from job.call(write_dicom, review.as_reviewed(), files, target, reader)
+        yield from job.call(write_dicom, review.as_reviewed(), files, target, name_reader)
         count = len(list(target.glob("*.dcm")))
         lines = [_("{count} DICOM objects were written to {folder}.").format(count=count, folder=target)]
         # The box keeps its value while the export runs; the panel's state may be closed by now.
@@ -350,11 +349,3 @@ class DicomSection(PanelSection):
             lines.append(scan_facts.addFolder(target))
             self.added.emit()
         return "\n".join([*lines, *(event["message"] for event in job.warnings)])
-
-    def _reader(self) -> str | None:
-        """Return the reader's DICOM person name; None if the export is anonymous. Raises CTError."""
-        from ..exchange.source import check_reader
-
-        name = self._state.exportReader.strip() if self._state.exportIdentify else ""
-        check_reader(name or None)
-        return name or None

@@ -22,6 +22,7 @@ from . import views, widgets
 from .editor import EditorBox
 from .lesion_table import LesionLine, LesionTableView, lesionLines
 from .lifecycle import PanelSection, Signal
+from .outlines import Outlines
 from .slice_plot import SlicePlot
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ REFRESH_MILLISECONDS = 20
 
 
 def readerName(state) -> str:
-    """Return the name under which a reader confirms: the one of the exports, else the user's of the computer."""
-    name = "" if state is None else state.exportReader.replace("^", " ").strip()
+    """Return the name under which a reader confirms: the one that the panel's field holds, else the computer's user."""
+    name = "" if state is None else state.exportReader.strip()
     try:
         return name or getpass.getuser()
     except (OSError, KeyError):  # a user without a name
@@ -58,6 +59,7 @@ class ReviewSection(PanelSection):
 
         self._ui = ui
         self._observed = VTKObservationMixin()
+        self._outlines = Outlines()
         self.numbersChanged, self.lesionViewed, self.rescoreRequested = Signal(), Signal(), Signal()
         self._review: SceneReview | None = None
         self._editor = EditorBox(ui.editorBox, ui.editorFrame.layout())
@@ -133,6 +135,7 @@ class ReviewSection(PanelSection):
     def setReview(self, review: SceneReview | None) -> None:
         """Review a result; None for no result."""
         self._observed.removeObservers()
+        self._outlines.stop()
         if self._review is not None:
             self._hideResult()
             self._list([])  # IDs of another scan's lesions
@@ -149,6 +152,7 @@ class ReviewSection(PanelSection):
                         segmentation.GetSegmentation(), event, lambda *_args: self._timer.start()
                     )
             self._followAxialView()
+            self._outlines.follow(list(vars(review.nodes).values()))
         self._appliedState = {} if review is None else {"method": self._method}
         self.update()
 
@@ -281,9 +285,10 @@ class ReviewSection(PanelSection):
         """Show the result in its layout, changing to that first if needed."""
         self.showLayout()
         nodes = self._review.nodes
+        views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
+        self._outlines.update()
         views.showHeart(nodes.heart)
         self._showSegmentation()
-        views.showSideBySide(nodes.volume, nodes.heart, nodes.healthy, nodes.calcium_map)
         views.setFade(self._state.fade)
         self._followAxialView()
         self._showLesion(self.table.current)
@@ -314,6 +319,7 @@ class ReviewSection(PanelSection):
 
     def exit(self) -> None:
         views.restoreLayout()
+        self._outlines.update()
         self._undoKeys.setEnabled(False)
         self._editor.exit()
 
@@ -321,6 +327,7 @@ class ReviewSection(PanelSection):
         super().cleanup()
         self._surfacesTimer.stop()
         self._tablesTimer.stop()
+        self._outlines.stop()
         self.table.cleanup()
         self._editor.cleanup()
         self._undoKeys.remove()
@@ -397,7 +404,7 @@ class ReviewSection(PanelSection):
         """Show only the lesions of the method under review in the views and the editor."""
         segmentations = self._segmentations()
         for method, segmentation in segmentations.items():
-            segmentation.GetDisplayNode().SetVisibility(method == self._method)
+            self._outlines.setVisible(segmentation, method == self._method)
         self._editor.edit(segmentations[self._method], self._review.nodes.volume)
 
     def _hideResult(self) -> None:
@@ -454,8 +461,8 @@ class ReviewSection(PanelSection):
         if not lesions:
             return
         following = self.table.following
-        self._change(partial(self._give, lesions, site, self._method))
-        if following is not None:
+        has_changed = self._change(partial(self._give, lesions, site, self._method))
+        if has_changed and following is not None:
             self._showLesion(following)
             self._passed = [following]
 
@@ -468,9 +475,9 @@ class ReviewSection(PanelSection):
     def decide(self, lesion: int, artery: Artery | None) -> None:
         """Count a lesion for an artery, or reject it (None), and go to the one that decides the score then."""
         review, method = self._review, "threshold"
-        self.set("reviewMethod", method)  # the edit is seen in the list
-        self._change(partial(self._give, [lesion], artery, method))
-        self._showLesion(review.result(method).alternative_lesion or lesion)
+        if self._change(partial(self._give, [lesion], artery, method)):
+            self.set("reviewMethod", method)  # the edit is seen in the list
+            self._showLesion(review.result(method).alternative_lesion or lesion)
 
     def _sliceSwitched(self, on: bool) -> None:
         k = self._currentSlice()
@@ -513,11 +520,16 @@ class ReviewSection(PanelSection):
     def _confirmZero(self) -> None:
         """Reject all lesions of the shown method, after a question that states what goes and what was never shown."""
         review, method = self._review, self._method
-        count, result = sum(isinstance(lesion.site, Artery) for lesion in self._listed()), review.results().get(method)
+        results, count = review.results(), sum(isinstance(lesion.site, Artery) for lesion in self._listed())
+        result, of_map = results.get(method), results.get("decomposition")
         text = _("This discards the score of {score}, rejects its candidates ({count}) and confirms 0.")
         score = "" if result is None else f"{result.total.clinical_agatston:,.0f}"
         texts = [text.format(score=score, count=count)] if count else []
-        question = " ".join([*texts, *self._unseenText()])
+        texts += self._unseenText()
+        if method == "threshold" and of_map is not None and of_map.total.lesions and not of_map.reviewed:
+            text = _("The calcium map's score of {score} goes, too.")
+            texts.append(text.format(score=f"{of_map.total.clinical_agatston:,.0f}"))
+        question = " ".join(texts)
         change = partial(review.set_no_calcium, method)
         self._changeIfCertain(change, question, _("No coronary calcium"), _("Confirm 0"))
 
@@ -544,23 +556,27 @@ class ReviewSection(PanelSection):
         else:
             self._change(change)
 
-    def _change(self, change: Callable[[], object]) -> None:
-        """Make a change and show its consequences; nothing changes while the views showed another scan."""
+    def _change(self, change: Callable[[], object]) -> bool:
+        """Make a change and show its consequences; return False if it was refused.
+
+        Nothing changes while the views showed another scan, and the selection stays where it was.
+        """
         if not self._ensureScanShown():
             self.update()  # sets a box back
             name = self._review.nodes.volume.GetName()
             text = _("The views showed another scan, so nothing was changed. They show {name} now: look, and repeat.")
             widgets.say(self._ui.totalLabel, text.format(name=name))
-            return
+            return False
         self._review.reader = readerName(self._state)
         try:
             change()
         except CTError as error:
             widgets.say(self._ui.totalLabel, str(error))
-            return
+            return False
         self._timer.stop()
         self._review.refresh()
         self._showNumbers()
+        return True
 
     def _move(self, change: Callable[[], object]) -> None:
         """Undo or redo a change, and show the method and the lesion that it was about."""
@@ -582,8 +598,11 @@ class ReviewSection(PanelSection):
             self._showLesion(lesions[0])
 
     def _refresh(self) -> None:
+        if self._review is None:
+            return
+        self._review.reader = readerName(self._state)  # an edit of a confirmed score confirms it anew
         try:
-            changed = self._review is not None and self._review.refresh()
+            changed = self._review.refresh()
         except CTError as error:
             widgets.say(self._ui.totalLabel, str(error))
             return

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,11 +84,12 @@ class Scorer:
             folder: Folder of the result.
             name: Name of the CT in the scene.
             ct: File or DICOM folder of the CT.
-            series: Series UID, where the DICOM folder holds several.
+            series: Series UID, where the DICOM folder holds several; None for the one that was scored.
         """
-        from ..io.reading import read_ct
+        from ..readings.cases import ReviewCase
 
-        self._begin(self._opening(folder, name, partial(read_ct, Path(ct), series)))
+        case = ReviewCase(id="", name=name, patient="", folder=folder, ct=Path(ct), series=series)
+        self._begin(self._opening(folder, name, case.scan))
 
     def openReading(self, reading: SceneReading) -> None:
         """Begin to load a CT and its result for a recorded reading."""

@@ -169,6 +169,15 @@ def setFade(opacity: float) -> None:
         composite.SetLinkedControl(linked)
 
 
+def setForeground(composite, volumeId: str | None) -> None:
+    """Set the volume over the background of one view; None for none."""
+    # In a linked view, this would change all views.
+    linked = composite.GetLinkedControl()
+    composite.SetLinkedControl(False)
+    composite.SetForegroundVolumeID(volumeId)
+    composite.SetLinkedControl(linked)
+
+
 def jumpTo(positionRAS: Sequence[float]) -> None:
     """Show a point, in mm, in all slice views. Views where it is in sight change only their slice, so that the heart
     stays in view; others are centred on it."""

@@ -29,7 +29,7 @@ SITE_KEYS = {
 _SITE_ROWS = ("123", "45", "67", "89")
 """Keys of the buttons in each row; rows are short so as not to widen the panel."""
 
-_MIN_LETTERS = 10
+MIN_LETTERS = 10
 """Minimum width of a combo box in letters."""
 
 _FAINT_SHARE = 0.65
@@ -98,7 +98,8 @@ def dataOf(box):
 
 
 class InSight:
-    """Keeps the end of a section in sight until the panel has its new height, or something else scrolls the panel."""
+    """Keeps a section in sight until the panel has its new height, or something else scrolls it: the end of a section,
+    or its beginning if it is higher than the panel."""
 
     def __init__(self, section) -> None:
         self._section = section
@@ -132,8 +133,8 @@ class InSight:
         self._place = bar.value
 
     def _scroll(self) -> None:
-        end = self._section.mapTo(self._area.widget(), qt.QPoint(0, self._section.height)).y()
-        self._area.verticalScrollBar().setValue(end - self._area.viewport().height)
+        first, end = (self._section.mapTo(self._area.widget(), qt.QPoint(0, y)).y() for y in (0, self._section.height))
+        self._area.verticalScrollBar().setValue(min(end - self._area.viewport().height, first))
 
 
 def letShrink(widget) -> None:
@@ -143,7 +144,7 @@ def letShrink(widget) -> None:
         section.setSizePolicy(qt.QSizePolicy.Preferred, qt.QSizePolicy.Preferred)
     for box in slicer.util.findChildren(widget, className="QComboBox"):
         box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
-        box.setMinimumContentsLength(_MIN_LETTERS)
+        box.setMinimumContentsLength(MIN_LETTERS)
 
 
 def fitPages(pages) -> None:

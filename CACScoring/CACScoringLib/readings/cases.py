@@ -14,10 +14,12 @@ from ..core.acquisition import Acquisition
 from ..core.ct import CTScan
 from ..core.errors import CTError, OutputError, SeriesChoiceError
 from ..core.files import LAST_FILE
+from ..core.progress import ScanState
 from ..core.tables import Line, read_table
 from ..io.reading import read_ct
 from ..io.series import find_series
 from ..record.score_record import read_result
+from ..results import METHOD_TITLES
 from ..scans.source import ScanSource
 
 
@@ -107,6 +109,36 @@ def _cohort_cases(root: Path, ct: Path | None) -> list[ReviewCase]:
     if not cases:
         raise OutputError(f"The cohort {root} has no scan that was scored. Run its cac cohort again.")
     return cases
+
+
+def listed_scans(root: Path) -> list[ScanState]:
+    """Return the scans of a cohort as its table lists them, failed ones included.
+
+    Those whose results are complete are "skipped". Raises CTError.
+    """
+    digests = cohort.scan_digests(root / cohort.RECORD)
+    states: list[ScanState] = []
+    for line in read_table(root / cohort.TABLE, ("name", "folder", "ct", "state")).lines:
+        name, ct = line.text("folder"), _find_ct(Path(line.text("ct")), root)
+        # Folders must be in the cohort's record, because its table may have been edited.
+        if name in digests and Path(name).name == name and (root / name / LAST_FILE).is_file():
+            totals = {method: line.number_in(f"{method}_agatston") for method in METHOD_TITLES}
+            state = ScanState(
+                len(states),
+                line.text("name"),
+                root / name,
+                ct,
+                state="skipped",
+                status={method: line.text(f"{method}_status") for method in totals},
+                agatston={method: total for method, total in totals.items() if total is not None},
+                warnings=tuple(line.text("warnings").split()),
+            )
+        else:
+            reason = line.text("reason") or "The results are not there any more. Score the scans again."
+            code = line.text("code")
+            state = ScanState(len(states), line.text("name"), root, ct, state="failed", reason=reason, code=code)
+        states.append(state)
+    return states
 
 
 def _find_ct(ct: Path, root: Path) -> Path:

@@ -20,7 +20,7 @@ from ..core.errors import CTError, OutputError
 from ..core.files import REVIEWS, write_text_atomically
 from ..core.tables import read_table, table_text
 from ..review.journal import CHANGES
-from .cases import ReviewCase
+from .cases import ReviewCase, cases_in
 from .journals import AGAIN, CONSENSUS, FIRST, PLAN, SHARED, journal_of, reading_by, stamp_of
 
 _KINDS = (FIRST, AGAIN)
@@ -95,6 +95,18 @@ def plan_of(
             fault = f"plans no scans for {reader}" if not planned else "is a plan of other scans"
             raise OutputError(f"{file} {fault}. Name its readers, or move it away to make a new plan.")
     return plan
+
+
+def is_blinded(folder: Path) -> bool:
+    """Return True while blind readings of the plan in a folder of results are to be done.
+
+    Until then nobody may see what the networks found. Raises OutputError, CTError.
+    """
+    if not (readers := planned_readers(folder)):
+        return False
+    cases = cases_in(folder)
+    plan = plan_of(folder, cases, readers)
+    return any(p.is_blind for p in plan) and not WorkList(cases, readers, True, True, plan).is_closed
 
 
 def planned_readers(folder: Path) -> list[str]:

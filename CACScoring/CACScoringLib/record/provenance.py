@@ -174,6 +174,11 @@ class Confirmation:
     outside_unseen: int = 0
 
     @property
+    def name(self) -> str:
+        """The reader as texts name him: a DICOM person name without its carets."""
+        return self.reader.replace("^", " ")
+
+    @property
     def part(self) -> str:
         """Part that was looked at, such as "12 of 85 candidates looked at"; empty if all of it, or unknown."""
         count = self.candidates - self.candidates_unseen
@@ -183,7 +188,7 @@ class Confirmation:
     def in_words(self) -> str:
         """Confirmation in a sentence."""
         part = self.part or ("" if self.not_looked_at is None else f"all {self.candidates} candidates looked at")
-        words = f"Confirmed by {self.reader}, {self.time}{part and f', {part}'}."
+        words = f"Confirmed by {self.name}, {self.time}{part and f', {part}'}."
         count = self.outside - self.outside_unseen
         return f"{words} Outside the arteries: {count} of {self.outside} looked at." if self.outside else words
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..core.text import signed
 from ..quality.calibration import Repeatability
 from ..record.scores import STATUSES
 from ..results import CLINICAL_TITLES, METHOD_TITLES
@@ -61,14 +62,14 @@ def change_sentence(method: MethodComparison, change: Change) -> str:
     rates = "".join(f"{rate_text(rate, unit)}, " for rate, unit in changes if rate)
     return (
         f"{quantity_title(method, change.quantity)} {quantity_text(change.quantity, change.earlier)} → "
-        f"{quantity_text(change.quantity, change.later)} ({signed(change)}, {rates}square root "
-        f"{change.difference_of_roots:+.2f}{repeats}): {change.text}"
+        f"{quantity_text(change.quantity, change.later)} ({difference_text(change)}, {rates}square root "
+        f"{signed(change.difference_of_roots, 2)}{repeats}): {change.text}"
     )
 
 
 def rate_text(rate: tuple[float, ...], unit: str = "") -> str:
     """Return a change per cent or per year with its interval; "–" if unknown."""
-    texts = [f"{value + 0.0:+,.{0 if abs(value) >= 10 else 1}f}".replace("-", "−") for value in rate]
+    texts = [signed(value, 0 if abs(value) >= 10 else 1) for value in rate]
     interval = f" [{texts[1]} to {texts[2]}]" if texts[1:] else ""
     return f"{texts[0]}{unit}{interval}" if texts else "–"
 
@@ -92,7 +93,7 @@ def quantity_text(quantity: str, value: float) -> str:
     return f"{value:,.0f}" if quantity == "pseudo_mass_hu_mm3" else f"{value:,.1f}"
 
 
-def signed(change: Change) -> str:
+def difference_text(change: Change) -> str:
     """Return the difference with its sign."""
     sign = "−" if change.difference < 0 else "+" if change.difference > 0 else ""
     return sign + quantity_text(change.quantity, abs(change.difference))

@@ -4,7 +4,7 @@ table, and one line per warning."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,8 +128,8 @@ def headline(
     methods: Mapping[str, MethodScore],
     categories: Categories | None,
     warnings: Iterable[ScanWarning],
-    reader: str | None = None,
     confirmation: Confirmation | None = None,
+    readers: Sequence[str] = (),
 ) -> Headline:
     """Return the headline of a result.
 
@@ -137,8 +137,8 @@ def headline(
         methods: Scores by method.
         categories: Classes of the clinical score.
         warnings: Warnings of the result.
-        reader: Who reviewed it; None for who confirmed it.
-        confirmation: Confirmation of the clinical score; None if unknown, or not to be written.
+        confirmation: Confirmation of the clinical score, which names the reader; None if unknown.
+        readers: Readers whose consensus was confirmed; empty without a consensus.
     """
     method = methods.get("threshold")
     lines = [line for line in warning_lines(warnings, methods) if line.code not in _BY_STATUS]
@@ -147,8 +147,8 @@ def headline(
         return Headline("No score", "", "", "not reviewed", False, warning, more)
     if method.reviewed:
         looked_at = "" if confirmation is None else confirmation.part
-        reader = reader or (None if confirmation is None else confirmation.reader)
-        state = f"reviewed by {reader}" if reader else "reviewed"
+        state = "reviewed" if confirmation is None else f"reviewed by {confirmation.name}"
+        state += f" (consensus of {', '.join(readers)})" if readers else ""
         state += ": no coronary calcium" if method.no_calcium else ""
         state += f", {looked_at}" if looked_at else ""
     else:
@@ -162,6 +162,17 @@ def headline(
     category = " · ".join(_category(method, categories))
     decision = _decision(method)
     return Headline(score, interval_text(method), category, state, method.reviewed, warning, more, decision)
+
+
+def blind_headline(reviewed: bool, undecided_count: int) -> Headline:
+    """Return the headline of a blind reading, from whose numbers the scan could be told.
+
+    Args:
+        reviewed: True if the reader has confirmed the score.
+        undecided_count: Number of candidates without a decision.
+    """
+    state = "reviewed" if reviewed else "not reviewed"
+    return Headline("Blind reading", "", f"candidates to decide: {undecided_count}", state, reviewed, None, 0)
 
 
 def _decision(method: MethodScore) -> Decision | None:

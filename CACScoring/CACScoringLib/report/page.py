@@ -178,16 +178,13 @@ _BANDS = ("#e3f0e6", "#fbf3d3", "#fbe0c4", "#f6cfcf")
 """Colours of the categories."""
 
 
-def result_as_html(
-    result: ScoreResult, identify: bool = False, comparison: Comparison | None = None, reader: str | None = None
-) -> str:
+def result_as_html(result: ScoreResult, identify: bool = False, comparison: Comparison | None = None) -> str:
     """Return a self-contained page: headline, table, largest lesions and warnings; then collapsed sections.
 
     Args:
         result: Result of a scan.
         identify: Show the patient's identity.
         comparison: Comparison with an earlier result of the patient, shown in a section.
-        reader: Name of the reader who reviewed the result; None for who confirmed it.
     """
     parts = dict[str, object]()
     if comparison is not None:
@@ -202,7 +199,7 @@ def result_as_html(
         "score.html",
         f"Coronary calcium: {result.scan.name or 'CT'}",
         **parts,
-        **_glance(result, reader),
+        **_glance(result),
         result=result,
         facts=_facts(result, identify),
         provenance=provenance_text(result, identify),
@@ -221,15 +218,16 @@ def provenance_text(result: ScoreResult, identify: bool) -> str:
 
 def result_as_fragment(result: ScoreResult) -> str:
     """Headline, severe warnings, table and largest lesions as HTML for a notebook's cell. Raises OutputError."""
-    return rendered("notebook.html", "", **_glance(result, None))
+    return rendered("notebook.html", "", **_glance(result))
 
 
-def _glance(result: ScoreResult, reader: str | None) -> dict[str, object]:
+def _glance(result: ScoreResult) -> dict[str, object]:
     """Return the content of the page's first screen."""
-    record = result.record
-    confirmation = None if record.review is None else record.review.confirmation
+    record, review = result.record, result.record.review
+    confirmation = None if review is None else review.confirmation
+    readers = () if review is None else [reading.reader for reading in review.readings]
     return {
-        "head": headline.headline(record.methods, record.categories, record.warnings, reader, confirmation),
+        "head": headline.headline(record.methods, record.categories, record.warnings, confirmation, readers),
         "table": headline.score_table(record.methods, record.truth),
         "warning_lines": headline.warning_lines(result.warnings, result.methods),
         "largest": largest_pictures(result),

@@ -27,9 +27,7 @@ IN_PANEL, IN_BROWSER = "CAC panel of 3D Slicer", "CAC review in the browser"
 """Programs of a review, as named in `scores.json`."""
 
 
-def export_review(
-    folder: Path, result: ScoreResult, run: ScoreRecord, overwrite: bool = False, reader: str | None = None
-) -> None:
+def export_review(folder: Path, result: ScoreResult, run: ScoreRecord, overwrite: bool = False) -> None:
     """Write `report.html`, `scores.json`, `lesions.csv`, `lesions.nii.gz`; with a calcium map `map_lesions.nii.gz`;
     with territories `territories.nii.gz`, with a pericardium `pericardium.nii.gz`.
 
@@ -40,7 +38,6 @@ def export_review(
         result: Reviewed result (`ScanReview.as_reviewed`).
         run: Record of the run that was reviewed.
         overwrite: Replace an earlier result in the folder.
-        reader: Name for the report; None for who confirmed the score.
 
     Raises:
         OutputError: The folder cannot be written, or is not empty and overwrite is False.
@@ -52,7 +49,7 @@ def export_review(
         for name, image in report.label_images(result):
             write_image(image, files / f"{name}.nii.gz")
         report.write_csv(files, result.record, identify)
-        html = page.result_as_html(result, identify, reader=reader)
+        html = page.result_as_html(result, identify)
         (files / "report.html").write_text(html, encoding="utf-8")
         report.write_json(files / "scores.json", result.record, run.seconds, identify)
 
@@ -61,7 +58,7 @@ def write_dicom(
     result: ScoreResult,
     files: Sequence[Path],
     target: Path,
-    reader: str | None,
+    name_reader: bool,
     progress: Progress,
 ) -> None:
     """Make the DICOM objects of a review in a process of their own; the target is whole or not there.
@@ -70,7 +67,7 @@ def write_dicom(
         result: Result of the review (`ScanReview.as_reviewed`).
         files: Files of the scan's DICOM series, in any order.
         target: Folder of the objects.
-        reader: As in `exchange.write.write_objects`.
+        name_reader: As in `exchange.write.write_objects`.
         progress: Reports the steps and the warnings.
 
     Raises:
@@ -88,7 +85,7 @@ def write_dicom(
         warnings = dicom_warnings(result)
         result = result.stating(warnings=(*result.record.warnings, *warnings))
     with progress.step("dicom"), OutputFolder(target).being_written() as folder:
-        write_objects(folder, result, reader)
+        write_objects(folder, result, name_reader)
     for warning in warnings:
         progress.warning(warning)
     progress.done(target)

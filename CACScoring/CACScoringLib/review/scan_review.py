@@ -232,24 +232,33 @@ class ScanReview:
         self._check(method)
         labels = np.full(len(flat), label, np.uint8)
         assigned = ReviewChange({method: Difference(flat, labels, labels)}, {}, {})
-        is_decision = by_reader and method == "threshold" and label and not self.is_blind
-        if is_decision and (followers := self._map_lesions_at(flat, label)).size:
+        following = self._following_map(method) if label else None
+        if following is not None and (followers := self._map_lesions_at(following, flat, label)).size:
             self._state.write("decomposition", Labelled(followers, np.full(len(followers), label, np.uint8)))
         self._state.write(method, Labelled(flat, labels))
         is_new = bool(self._pairs(assigned, method) - self._reviews[method].assigned)
         self.refresh((method,) if by_reader else (), assigned=assigned if is_new else None)
 
-    def _map_lesions_at(self, flat: np.ndarray, label: int) -> np.ndarray:
+    def _following_map(self, method: str) -> Review | None:
+        """Return the review of the calcium map if decisions about a method's lesions hold for the map's, too.
+
+        Those about the clinical score do, unless the map is confirmed or has a problem, or the reading is blind.
+        """
+        review = self._reviews.get("decomposition")
+        follows = review is not None and review.method not in self.problems and not review.reviewed
+        return review if follows and method == "threshold" and not self.is_blind else None
+
+    def _map_lesions_at(self, review: Review, flat: np.ndarray, label: int) -> np.ndarray:
         """Return the voxels of the map's lesions that a label of clinical voxels holds for, as rising flat indices.
 
         Of what a lesion shares with clinical ones of arteries, most lies at these voxels, or all if the label is of no
-        artery. A lesion about which a reader has decided otherwise, and a confirmed map, stay as they are.
+        artery. A lesion about which a reader has decided otherwise stays as it is.
 
-        flat: Voxels that get the label.
+        Args:
+            review: Review of the map.
+            flat: Voxels that get the label.
+            label: The label.
         """
-        review = self._reviews.get("decomposition")
-        if review is None or review.method in self.problems or review.reviewed:
-            return np.zeros(0, np.int64)
         clinical, rejected = self._reviews["threshold"].labelled, review.rejected()
         is_given = np.isin(clinical.flat, flat)
         ids = {*review.lesions_at(flat), *rejected.voxels.ids[np.isin(rejected.voxels.flat, flat)].tolist()}
@@ -329,14 +338,33 @@ class ScanReview:
     def set_no_calcium(self, method: str) -> None:
         """Confirm a score of 0: reject every lesion of an artery and mark the method as reviewed, in one undo step.
 
-        Raises MaskError while the method has a problem.
+        Without coronary calcium the map has none either: its lesions are rejected with the clinical ones, except for
+        those about which a reader has decided otherwise; it is not confirmed. Raises MaskError while the method has a
+        problem.
         """
         self._check(method)
-        labelled = self._reviews[method].labelled
-        flat = labelled.flat[labelled.values <= max(Artery)]
-        self._state.write(method, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
+        rejected = {method: self._in_arteries(method)}
+        if (following := self._following_map(method)) is not None:
+            decided = following.flat_voxels(self._decided_otherwise(following))
+            rejected["decomposition"] = np.setdiff1d(self._in_arteries("decomposition"), decided)
+        for name, flat in rejected.items():
+            self._state.write(name, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
         self._state.set_reviewed(method, True)
         self.refresh(seen_methods=())
+
+    def _in_arteries(self, method: str) -> np.ndarray:
+        """Return the flat indices of all voxels that are labelled as of an artery, or as unassigned."""
+        labelled = self._reviews[method].labelled
+        return labelled.flat[labelled.values <= max(Artery)]
+
+    def _decided_otherwise(self, review: Review) -> list[int]:
+        """Return the IDs of the map's lesions that a reader gave to another artery than the clinical ones there."""
+        clinical, decided = self._reviews["threshold"].labelled, []
+        for lesion in review.table.lesions:
+            sites = clinical.values[np.isin(clinical.flat, review.flat_voxels([lesion.id]))]
+            if isinstance(lesion.site, Artery) and review.is_assigned(lesion) and lesion.site not in sites:
+                decided.append(lesion.id)
+        return decided
 
     def set_reviewed(self, method: str, on: bool) -> None:
         """Set or clear the mark of a completed review of a method. A confirmed score may be confirmed once more.
@@ -568,9 +596,9 @@ class ScanReview:
 
     # Output
 
-    def export(self, folder: Path, overwrite: bool = False, reader: str | None = None) -> None:
+    def export(self, folder: Path, overwrite: bool = False) -> None:
         """Write the reviewed state; see `review.output.export_review`. Raises MaskError while there is a problem."""
-        export_review(folder, self.as_reviewed(), self.record, overwrite, reader)
+        export_review(folder, self.as_reviewed(), self.record, overwrite)
 
     def as_reviewed(self) -> ScoreResult:
         """Return the current result with the record of its review. Raises MaskError while there is a problem."""

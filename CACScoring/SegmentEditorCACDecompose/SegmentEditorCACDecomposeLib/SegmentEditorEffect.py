@@ -30,6 +30,7 @@ class SegmentEditorEffect(LesionEffect):
         self._view = None
         self._observed = []
         self._publishedFloor = 0.0
+        self.mapRun = None
         self._lesionLimits = (0.0, 0.0)  # least HU of a lesion in the CT and in the map
 
     def helpText(self) -> str:
@@ -55,6 +56,10 @@ class SegmentEditorEffect(LesionEffect):
         return [Parameter("FloorHU", _("Minimum calcium:"), tip, None, (1, 1000), _(" HU"))]
 
     def _addOptions(self) -> None:
+        from CACScoringLib.panel.effects.map_run import MapRun
+
+        self.mapRun = MapRun(self._mapChanged)
+        self.scriptedEffect.addOptionsWidget(self.mapRun.layout)
         self._timer = singleShot(0, self.updatePreview)
         self._connections.append((self._timer.timeout, self.updatePreview))
         regions, buttons = qt.QVBoxLayout(), qt.QHBoxLayout()
@@ -97,16 +102,31 @@ class SegmentEditorEffect(LesionEffect):
     # Lifecycle
 
     def activate(self) -> None:
+        super().activate()
+        self._takeMap()
+        self.updatePreview()
+
+    def _mapChanged(self) -> None:
+        """Use the map that was computed, if the effect is still in use."""
+        if self.scriptedEffect.active():
+            self._stopObserving()
+            self._takeMap()
+            self.forget()
+
+    def _showRun(self) -> None:
+        node = self.scriptedEffect.parameterSetNode()
+        self.mapRun.show(self.scan.segmentation, None if node is None else node.GetSourceVolumeNode())
+
+    def _takeMap(self) -> None:
+        """Take the floor of the map's own result, and observe the segmentation."""
         from CACScoringLib.record.rules import ScoringRules
 
-        super().activate()
+        self._showRun()
         if self.scan.segmentation is not None:
-            # The floor of the map's own result.
             floor = self.scan.floor_hu()
             self._useValueOfResult("FloorHU", "FloorOf", floor)
             self._lesionLimits = self.scan.threshold_hu() or ScoringRules().threshold_hu, floor or self._publishedFloor
             self._observe()
-        self.updatePreview()
 
     def deactivate(self) -> None:
         self._timer.stop()
@@ -117,6 +137,13 @@ class SegmentEditorEffect(LesionEffect):
     def cleanup(self) -> None:
         super().cleanup()
         self._stopObserving()
+        if self.mapRun is not None:
+            self.mapRun.close()
+
+    def sourceVolumeNodeChanged(self) -> None:
+        if self.mapRun is not None:
+            self._showRun()
+        self.forget()
 
     def layoutChanged(self) -> None:
         self._view = None
@@ -227,7 +254,7 @@ class SegmentEditorEffect(LesionEffect):
 
         calcium_map = self.scan.volume_of_role(CALCIUM_MAP_ROLE)
         if calcium_map is None:
-            return _("No calcium map belongs to this segmentation. Score the CT with the networks first.")
+            return _("No calcium map belongs to this segmentation. Press Compute the map.")
         if not self.scan.selected:
             return _("Choose an artery first: keys 1 to 9, or a button.")
         kji = self._segmentIndices() if kind == PAINTED else self._visibleIndices()

@@ -80,12 +80,8 @@ class OpenReview(RecordedReview):
     def page_state(self, blind: bool = False) -> dict[str, Any]:
         """Return the review's state for the page. blind: True to hide the networks' results."""
         undecided = {method: self._undecided(method) for method in self._disputed}
-        state = page_state(self.review, self.version, undecided, self._last_reader())
+        state = page_state(self.review, self.version, undecided)
         return (blind_state(state) if blind else state) | {"seconds": self.journal.seconds}
-
-    def _last_reader(self) -> str | None:
-        last = self.last_change()
-        return None if last is None else last.reader
 
     def _undecided(self, method: str) -> set[int]:
         """Return the ids of disputed lesions that the consensus has not decided yet."""
@@ -145,18 +141,16 @@ class OpenReview(RecordedReview):
         """
         with self._exporting:
             with self.lock:
-                reviewed, last_reader = self.review.as_reviewed(), self._last_reader()
+                reviewed = self.review.as_reviewed()
             name = "reviewed" if reviewed.methods["threshold"].reviewed else "draft"
             if self.reading != journals.SHARED:
                 name += f"-{self.journal.file.stem}"
             folder = self.case.folder / name
             if (review := reviewed.record.review) is not None:
                 reviewed = reviewed.stating(review=replace(review, readings=tuple(map(self._score_of, self._readings))))
-            names = [journals.reader_of(reading) for reading in self._readings]
-            readers = f"{last_reader} (consensus of {', '.join(names)})" if names else last_reader
-            export_review(folder, reviewed, self.review.record, overwrite=True, reader=readers)
+            export_review(folder, reviewed, self.review.record, overwrite=True)
             if dicom and (files := self._dicom_files):
-                write_dicom(reviewed, files, folder / "dicom", last_reader, Progress())
+                write_dicom(reviewed, files, folder / "dicom", True, Progress())
             with self.lock:
                 self.note("export", reader, name, 0.0)
         return folder

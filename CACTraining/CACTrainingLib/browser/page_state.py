@@ -17,7 +17,7 @@ from CACScoringLib.readings.work_list import ReadingProgress, WorkList
 from CACScoringLib.record.columns import BLINDED
 from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.explanation import explanation, gaps_mm
-from CACScoringLib.report.headline import headline, score_table, warning_lines
+from CACScoringLib.report.headline import blind_headline, headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
 from CACScoringLib.review.journal import runs
 from CACScoringLib.review.output import ABOUT_CANDIDATES
@@ -28,20 +28,17 @@ from CACScoringLib.scoring.uncertainty import CATEGORIES
 from CACScoringLib.statistics.patient_folds import category_of
 
 
-def page_state(
-    review: ScanReview, version: int, undecided: Mapping[str, Collection[int]], reader: str | None
-) -> dict[str, Any]:
+def page_state(review: ScanReview, version: int, undecided: Mapping[str, Collection[int]]) -> dict[str, Any]:
     """Return the state of a review.
 
     Args:
         review: The review.
         version: Version of the review, which an action has to name.
         undecided: Ids of disputed lesions by method (`OpenReview.begin_consensus`).
-        reader: Reader of the last change; None without changes.
     """
     image, results, warnings = review.scan.image, review.results(), review.warnings
     categories, confirmation = review.categories(), review.confirmations.get("threshold")
-    head = headline(results, categories, warnings, reader, confirmation)
+    head = headline(results, categories, warnings, confirmation)
     elsewhere = review.non_coronary.scores if review.non_coronary else {}
     return {
         "version": version,
@@ -75,15 +72,13 @@ def blind_state(state: dict[str, Any]) -> dict[str, Any]:
     blind_method = {"status": status, "lesions": lesions, "arteries": arteries}
     blind_method["total"] = method["total"] | {"interval_90": None}
     candidates = sum(lesion["site"] == Artery.UNASSIGNED for lesion in lesions)
-    state_words = "reviewed" if is_reviewed else "not reviewed"
-    head = {"score": "Blind reading", "state": state_words, "summary": f"Candidates to decide: {candidates}"}
+    head = blind_headline(is_reviewed, candidates)
     return {
         **{name: state[name] for name in ("version", "size", "spacing_mm", "can_undo", "can_redo")},
         "methods": {"threshold": method | blind_method},
         "non_coronary": {},
         "categories": None,
-        "headline": head
-        | {"interval": "", "category": "", "reviewed": is_reviewed, "warning": None, "more": 0, "decision": None},
+        "headline": asdict(head) | {"summary": head.summary},
         "table": {"titles": [], "rows": []},
         "warnings": [],
     }

@@ -23,6 +23,7 @@ from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.labels import ARTERIES, HEART_COLOUR, MAIN_ARTERIES, SITE_COLOURS, SITES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table, write_table
+from CACScoringLib.core.text import counted
 from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
@@ -350,6 +351,7 @@ def write_inventory(folder: Path, collection: Collection, entries: Sequence[Entr
         added=added,
         left_out={entry.scan.name: entry.reason for entry in entries if not entry.id},
         patients=sum(uses.values()),
+        counted=counted,
         uses=[(use, uses[use]) for use in USES],
         doubts=[(code, count, ADVICE[code]) for code, count in doubts.most_common()],
     )

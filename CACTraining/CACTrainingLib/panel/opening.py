@@ -138,6 +138,11 @@ def hiddenFrom(name: str, message: str, scan: ProjectScan) -> str:
     return message
 
 
+def isShown(opened: OpenScan) -> bool:
+    """Return True if the slice views show no other scan; True without views."""
+    return views.showNoneBut((opened.volume,))
+
+
 def showScan(opened: OpenScan) -> None:
     """Show the CT in one axial view, zoomed to the heart, without other scans' segmentations."""
     manager = slicer.app.layoutManager()

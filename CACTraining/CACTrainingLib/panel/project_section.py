@@ -54,7 +54,7 @@ class ProjectSection(PanelSection):
             partial(widgets.askForFile, setting=last),
         )
         self._inSight = widgets.InSight(ui.checkSectionButton)
-        widgets.prepareColumns(ui.scanTable, SCAN_TITLES, (9, 10, 13))
+        widgets.prepareColumns(ui.scanTable, SCAN_TITLES, (9, 12, 11))
         widgets.prepareColumns(ui.agreementTable, AGREEMENT_TITLES, (5, 5, 15, 5, 7, 6))
         ui.agreementTable.setToolTip(
             _("κ (95 % interval) and the proportion of equal labels leave out slices that an annotator is unsure of.")

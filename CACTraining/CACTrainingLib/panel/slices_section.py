@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qt
 import slicer
@@ -24,9 +24,7 @@ from CACScoringLib.panel.widgets import Keys, colourIcon, undoKeys, windowOf
 
 from ..project.annotation_files import SliceLabel
 from .labelling import Labelling
-
-if TYPE_CHECKING:
-    from .opening import OpenScan
+from .opening import OpenScan, isShown, showScan
 
 COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (171, 71, 188)}
 """RGB colour of each label's mark, readable on light and dark backgrounds."""
@@ -204,11 +202,11 @@ class SlicesSection(PanelSection, VTKObservationMixin):
             text = _("{count} slices are labelled as suggested; one undo takes all of them back.").format(count=count)
             self._say(" ".join(filter(None, (text if count else "", label.text))))
 
-    def _go_on(self, change: Callable[[], int | None]) -> None:
-        """Apply a change that returns the next slice, and show that slice."""
+    def _go_on(self, change: Callable[[], int | None]) -> bool:
+        """Apply a change that returns the next slice, and show that slice; return False if it cannot be saved."""
         following = self._save(change)
         if following is _NOT_SAVED:
-            return
+            return False
         self._undone = []
         self._ui.slicesStatusLabel.setText("")
         if following is not None:
@@ -218,6 +216,7 @@ class SlicesSection(PanelSection, VTKObservationMixin):
         if following is None:
             self._say(_("All slices of this heart are labelled. Page Down opens the next scan."))
             self._onComplete()
+        return True
 
     def undo(self) -> None:
         """Undo the last label, or those of one confirmation, and show their first slice."""
@@ -236,13 +235,12 @@ class SlicesSection(PanelSection, VTKObservationMixin):
 
     def redo(self) -> None:
         """Redo what was undone last."""
-        if self._undone:
-            *undone, labels = self._undone
-            self._go(min(labels))
-            if len(labels) == 1:
-                self.label(*labels.values())
-            else:
-                self._go_on(lambda: self._labelling.labelAll(labels))
+        if not self._undone:
+            return
+        *undone, labels = self._undone
+        (k, label), *further = labels.items()
+        change = partial(self._labelling.labelAll, labels) if further else partial(self._labelling.label, k, label)
+        if self._go_on(change):
             self._undone = undone
 
     def move(self, step: int) -> None:
@@ -251,7 +249,18 @@ class SlicesSection(PanelSection, VTKObservationMixin):
             self._go(k)
 
     def _save(self, change: Callable[[], int | None]) -> Any:
-        """Apply a change and return its result; _NOT_SAVED, after showing the reason, if it cannot be saved."""
+        """Apply a change and return its result; _NOT_SAVED, after showing the reason, if it cannot be saved.
+
+        Nothing changes while the views showed another scan.
+        """
+        if not isShown(self._opened):
+            k = self._k
+            showScan(self._opened)
+            if k is not None:
+                self._go(k)
+            text = _("The views showed another scan, so nothing was changed. They show {name} now: look, and repeat.")
+            self._say(text.format(name=self._opened.name))
+            return _NOT_SAVED
         try:
             return change()
         except (CTError, OSError) as error:

@@ -19,7 +19,7 @@ from CACScoringLib.core.errors import CTError, DataError, ModelError, OutputErro
 from CACScoringLib.core.files import write_text_atomically
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import table_text
-from CACScoringLib.core.text import RESUME, START
+from CACScoringLib.core.text import RESUME, START, counted
 from CACScoringLib.core.version import commit
 from CACScoringLib.models.cards import (
     REAL_PATIENTS,
@@ -72,7 +72,8 @@ class TrainingData:
         parts = []
         for use, scans in (("training", self.training), ("validation", self.validation)):
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(s.kind for s in scans).items()))
-            text = f"{use}: {len(scans)} scans of {len({s.patient for s in scans})} patients ({kinds})"
+            patients = counted(len({s.patient for s in scans}), "patient")
+            text = f"{use}: {counted(len(scans), 'scan')} of {patients} ({kinds})"
             if labelled := [scan for scan in scans if scan.annotators]:
                 people = ", ".join(sorted({name for scan in labelled for name in scan.annotators}))
                 text += f", of them {len({s.patient for s in labelled})} {REAL_PATIENTS} {people}"

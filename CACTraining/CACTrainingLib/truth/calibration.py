@@ -27,6 +27,7 @@ import pandas as pd
 
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.text import counted
 from CACScoringLib.models.cards import Calibration, find_model, read_card
 from CACScoringLib.models.operating_points import SCORING_LIMIT
 from CACScoringLib.models.store import update_card
@@ -364,7 +365,7 @@ def patients_of(scans: Sequence[MeasuredScan]) -> str:
     last = [str(number) for number in numbers if number + 1 not in numbers]
     ranges = [low if low == high else f"{low} to {high}" for low, high in zip(first, last, strict=True)]
     names = ", ".join((*ranges, *sorted(patient for patient in patients if not patient.isdecimal())))
-    return f"{len(scans)} scans of {len(patients)} patients: {names}"
+    return f"{counted(len(scans), 'scan')} of {counted(len(patients), 'patient')}: {names}"
 
 
 def calibration_scans(scans: Sequence[TrainingScan]) -> list[TrainingScan]:

@@ -19,7 +19,7 @@ from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import read_table
-from CACScoringLib.core.text import abbreviated_list
+from CACScoringLib.core.text import abbreviated_list, counted
 from CACScoringLib.models.choice import ModelChoice
 
 from ..evaluation.jobs import JobSettings, make_folder, scored_folders
@@ -201,7 +201,8 @@ def _data_section(reference: Reference, records: Sequence[ComparedScan]) -> Sect
     scans = reference.scans
     scored = [record for record in records if record.refused is None]
     text = [
-        f"{len(scans)} scans of {len({scan.patient for scan in scans})} patients; {len(scored)} scans could be scored "
+        f"{counted(len(scans), 'scan')} of {counted(len({scan.patient for scan in scans}), 'patient')}; "
+        f"{counted(len(scored), 'scan')} could be scored "
         f"and compared, and {len(records) - len(scored)} could not.",
         *candidates_counted(sum(r.facts.candidate_evidence is None for r in scored), len(scored)),
         reference.about,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from CACScoringLib.core.text import percent, printable
+from CACScoringLib.core.text import counted, percent, printable, signed
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,8 @@ def test_no_probability_is_certain(probability, text):
 def test_text_without_control_characters(text, label, message):
     assert printable(text) == label
     assert printable(text, message=True) == message
+
+
+def test_numbers_of_things_and_signed_numbers():
+    assert [counted(count, "scan") for count in (0, 1, 2, 1200)] == ["0 scans", "1 scan", "2 scans", "1,200 scans"]
+    assert [signed(value, 2) for value in (0.5, -3.53, -0.0)] == ["+0.50", "−3.53", "+0.00"]

@@ -146,6 +146,59 @@ class TestResult:
         is_all_of(driver, first)
 
 
+class TestOutlines:
+    """They are drawn over the scan of their result alone."""
+
+    @pytest.fixture
+    def other(self, driver):
+        """Another CT, which the views showed before the panel did; the panel shows a result."""
+        volume = mrml.add_volume(slicer.mrmlScene, panel_results.chest_image(), "other")
+        slicer.util.setSliceViewerLayers(background=volume)
+        driver.score(networks=True)
+        return volume
+
+    def test_they_go_with_the_scan_when_the_panel_is_left(self, driver, other):
+        nodes = driver.review.nodes
+        shown = {nodes.heart.GetID(), nodes.calcium.GetID()}
+        assert visible_lesions() == shown
+        slicer.util.selectModule("")
+        driver.settle()
+        assert (backgrounds(), visible_lesions()) == ({"other"}, set())
+        slicer.util.setSliceViewerLayers(background=nodes.volume)
+        driver.settle()
+        assert visible_lesions() == shown, "with the scan, in any module"
+        slicer.util.setSliceViewerLayers(background=other)
+        driver.settle()
+        nodes.heart.GetDisplayNode().SetVisibility(True)
+        driver.settle()
+        assert visible_lesions() == {nodes.heart.GetID()}, "a user may show one"
+        slicer.util.selectModule("CACScoring")
+        driver.settle()
+        is_all_of(driver, nodes)
+
+    @pytest.mark.parametrize("switch", ["volume", "layout"])
+    def test_they_hide_while_another_scan_is_in_the_views(self, driver, other, switch):
+        if switch == "volume":
+            slicer.util.setSliceViewerLayers(background=other)
+        else:
+            slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+        driver.settle()
+        assert visible_lesions() == set()
+        composite = slicer.app.layoutManager().sliceWidget("CACMap").mrmlSliceCompositeNode()
+        over_scan = driver.review.nodes.calcium_map.GetID()
+        assert composite.GetForegroundVolumeID() == (None if switch == "volume" else over_scan), "the map goes, too"
+        driver.state.reviewMethod = "decomposition"
+        driver.settle()
+        assert visible_lesions() == set(), "of either method"
+        driver.ui.lesionTable.setCurrentCell(1, 0)
+        driver.settle()
+        assert backgrounds() == {"chest"}
+        assert visible_lesions() == {driver.review.nodes.heart.GetID(), driver.review.nodes.map_lesions.GetID()}
+        driver.ui.layoutButton.click()
+        driver.settle()
+        assert composite.GetForegroundVolumeID() == over_scan
+
+
 @pytest.mark.long
 class TestInput:
     def test_a_ct_without_a_result_shows_itself_alone(self, driver, two_results):
@@ -179,6 +232,18 @@ class TestInput:
         driver.widget.enter()
         driver.settle()
         assert driver.ui.inputSelector.currentNode().GetName() == "loaded in another module"
+
+    def test_a_ct_loaded_during_a_run_is_named_as_no_input(self, driver, tmp_path):
+        sitk.WriteImage(panel_results.chest_image(), str(tmp_path / "later.nrrd"))
+        driver.begin()
+        slicer.util.loadVolume(str(tmp_path / "later.nrrd"))
+        slicer.app.processEvents()
+        note = driver.ui.scanWarningsLabel.text
+        assert "later was loaded during the run, which scores chest" in note
+        driver.finish()
+        driver.ui.inputSelector.setCurrentNode(slicer.util.getNode("later"))
+        driver.settle()
+        assert "loaded during the run" not in driver.ui.scanWarningsLabel.text
 
     def test_a_loaded_mask_and_a_computed_volume_leave_the_input(self, driver, tmp_path):
         driver.score()

@@ -74,10 +74,14 @@ class TestExport:
     @pytest.mark.long
     def test_the_reader_is_named_on_request_only(self, reviewed):
         reviewed.state.exportReader = "Reader^Rita"
+        reviewed.ui.acceptButton.click()
         assert b"Reader^Rita" not in (export(reviewed) / "measurements.dcm").read_bytes()
         reviewed.ui.identifyBox.setChecked(True)
+        reviewed.state.exportReader = "Ann"  # who reads next
         export(reviewed)
-        assert b"Reader^Rita" in (reviewed.out / "chest-cac-dicom-2" / "measurements.dcm").read_bytes()
+        report = pydicom.dcmread(reviewed.out / "chest-cac-dicom-2" / "measurements.dcm")
+        assert report.VerifyingObserverSequence[0].VerifyingObserverName == "Reader^Rita"
+        assert "Ann" not in str(report)
 
     @pytest.mark.long
     def test_a_ct_that_is_not_from_dicom(self, reviewed, volume):

@@ -99,6 +99,9 @@ class TestReading:
         assert reader.driver.review.methods == ("threshold",)
         assert {lesion["Artery"] for lesion in reader.driver.lesions()} == {"unassigned"}
         assert not reader.ui.wholeScanTable.visible
+        assert "Candidates to decide: 3" in reader.ui.headLabel.text
+        assert "in all" not in reader.ui.headLabel.text
+        assert not reader.ui.scoreTable.isVisibleTo(reader.ui.scoreTable.window()), "a total tells which scan it is"
         nodes = [node for node in vars(reader.driver.review.nodes).values() if hasattr(node, "GetSaveWithScene")]
         assert not any(node.GetSaveWithScene() for node in nodes)
         assert {node.GetName().partition("Case 1")[1] for node in nodes} == {"Case 1"}

@@ -9,7 +9,8 @@ import panel_results
 import pytest
 import slicer
 
-from CACScoringLib.core.labels import SITE_COLOURS, Artery, NonCoronary
+from CACScoringLib.core.errors import MaskError
+from CACScoringLib.core.labels import SITE_COLOURS, Artery, Labelled, NonCoronary
 from CACScoringLib.mrml import scene as mrml
 from desktop_host import events
 
@@ -18,6 +19,16 @@ from desktop_host import events
 def reviewed(driver):
     driver.score(networks=True)
     return driver
+
+
+def select(table, rows: list[int]) -> None:
+    """Select rows as a user does with Ctrl held."""
+    import qt
+
+    table.setCurrentCell(rows[0], 0)
+    for row in rows[1:]:
+        flags = qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows
+        table.selectionModel().select(table.model().index(row, 0), flags)
 
 
 @pytest.mark.main_window
@@ -74,6 +85,47 @@ class TestViews:
         assert volume.GetName() in reviewed.ui.totalLabel.text
         reviewed.ui.reviewedBox.click()
         assert reviewed.review.reviewed["threshold"]
+
+    def test_a_refused_key_leaves_the_selected_rows(self, reviewed):
+        for rows in ([1], [0, 1]):
+            select(reviewed.ui.lesionTable, rows)
+            chosen = reviewed.widget.review.table.selected
+            slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
+            for button in ("LAD", "reject"):
+                before = reviewed.lesions()
+                reviewed.press_artery(button)
+                assert reviewed.lesions() == before
+                assert reviewed.widget.review.table.selected == chosen
+                slicer.util.setSliceViewerLayers(
+                    background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+                )
+            reviewed.widget.review._ensureScanShown()
+            reviewed.press_artery("LM")
+            listed = {row["No"]: row["Artery"] for row in reviewed.lesions()}
+            assert {listed[number] for number in chosen} == {"LM"}, "the repeated key edits what was chosen"
+
+    def test_a_refused_decision_leaves_method_and_row(self, reviewed, monkeypatch):
+        reviewed.state.reviewMethod = "decomposition"
+        reviewed.ui.lesionTable.setCurrentCell(1, 0)
+        chosen = reviewed.current
+        slicer.util.setSliceViewerLayers(background=slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode"))
+        reviewed.ui.headLabel.linkActivated.emit("1 2")
+        reviewed.settle()
+        assert reviewed.state.reviewMethod == "decomposition"
+        assert reviewed.current == chosen
+        assert reviewed.scores()["Total"] == reviewed.scores()["unassigned"]
+
+    def test_a_change_that_fails_leaves_the_row(self, reviewed, monkeypatch):
+        reviewed.ui.lesionTable.setCurrentCell(1, 0)
+        chosen = reviewed.current
+
+        def refused(*_args):
+            raise MaskError("refused")
+
+        monkeypatch.setattr(reviewed.review, "give", refused)
+        reviewed.press_artery("LAD")
+        assert reviewed.current == chosen
+        assert reviewed.ui.totalLabel.text == "refused"
 
     @pytest.mark.parametrize("view", ["CACOriginal", "Red"])
     def test_going_to_a_lesion_shows_its_scan_in_any_layout(self, reviewed, view):
@@ -392,11 +444,37 @@ class TestAutomaticScore:
         assert not ui.reviewedBox.checked
         questions.answer = "Confirm"
         automatic.key("A")
-        assert automatic.review.confirmations["threshold"].reader == "Reader Rita"
-        assert "1 of 15 candidates looked at" in ui.headLabel.text
+        assert automatic.review.confirmations["threshold"].reader == "Reader^Rita"
+        assert "reviewed by Reader Rita, 1 of 15 candidates looked at" in ui.headLabel.text
         ui.reviewedBox.click()
         assert len(questions) == 2, "it is reopened without a question"
         assert not automatic.review.reviewed["threshold"]
+
+    def test_a_result_names_the_reader_who_confirmed_it_whatever_is_typed_later(
+        self, automatic, questions, monkeypatch, tmp_path
+    ):
+        automatic.state.exportReader, questions.answer = "Rita", "Confirm"
+        automatic.ui.lesionTable.setCurrentCell(1, 0)
+        automatic.key("A")
+        automatic.state.exportReader = "Quentin"
+        automatic.widget.result.update()
+        monkeypatch.setattr("CACScoringLib.panel.widgets.askForFolder", lambda _title: str(tmp_path))
+        automatic.ui.exportButton.click()
+        page = (tmp_path / "automatic-cac" / "report.html").read_text(encoding="utf-8")
+        for text in (automatic.ui.headLabel.text, page):
+            assert "reviewed by Rita" in text
+            assert "Quentin" not in text
+
+    def test_an_edit_in_slicers_own_editor_is_of_the_reader_at_the_panel(self, automatic, questions):
+        automatic.state.exportReader, questions.answer = "Rita", "Confirm"
+        automatic.ui.lesionTable.setCurrentCell(1, 0)
+        automatic.key("A")
+        automatic.state.exportReader = "Ann"
+        review = automatic.review
+        flat = review.review("threshold").flat_voxels([review.lesions("threshold")[0].id])
+        review._state.write("threshold", Labelled(flat, np.full(len(flat), int(Artery.RCA), np.uint8)))
+        automatic.widget.review._refresh()
+        assert review.confirmations["threshold"].reader == "Ann"
 
     def test_no_coronary_calcium_asks_what_it_rejects_and_how_much_was_never_in_view(self, automatic, questions):
         ui, review = automatic.ui, automatic.review
@@ -408,11 +486,14 @@ class TestAutomaticScore:
         assert questions[-1].startswith("No coronary calcium: This discards the score of 5,508, rejects its ")
         assert "candidates (15) and confirms 0. Candidates looked at: " in questions[-1]
         assert "Never shown: 1." in questions[-1], "even for a single one"
+        of_map = review.result("decomposition").total.clinical_agatston
+        assert f"The calcium map's score of {of_map:,.0f} goes, too." in questions[-1]
         assert not any(review.reviewed.values())
         questions.answer = "Confirm 0"
         ui.noCalciumButton.click()
         assert review.reviewed["threshold"]
-        assert not review.reviewed.get("decomposition"), "the map was hidden"
+        assert not review.reviewed["decomposition"], "the map was hidden"
+        assert review.result("decomposition").total.agatston == 0
         assert review.result("threshold").total.agatston == 0
 
     def test_sites_outside_the_arteries_have_their_own_line(self, automatic):

@@ -74,6 +74,29 @@ class TestWidth:
         assert least_window_width(driver) <= SCREEN_WIDTH
 
 
+class TestInSight:
+    @pytest.mark.parametrize(("height", "scrolled"), [(100, 300 + 100 - 200), (500, 300)])
+    def test_the_end_of_a_section_comes_into_sight_unless_its_beginning_would_leave(self, driver, height, scrolled):
+        """Scroll a section of a height, 300 pixels below the top of an area of 200."""
+        import qt
+
+        from CACScoringLib.panel.widgets import InSight
+
+        area, content, section = qt.QScrollArea(), qt.QWidget(), qt.QWidget()
+        content.setFixedSize(100, 1000)
+        section.setParent(content)
+        section.setGeometry(0, 300, 100, height)
+        area.setWidget(content)
+        area.setFrameShape(qt.QFrame.NoFrame)
+        area.setFixedSize(150, 200)
+        area.show()
+        slicer.app.processEvents()
+        shown = InSight(section)
+        shown.start()
+        assert area.verticalScrollBar().value == scrolled
+        shown.cancel()
+
+
 @pytest.mark.long
 class TestList:
     @pytest.fixture

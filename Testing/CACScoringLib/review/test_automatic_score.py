@@ -181,6 +181,35 @@ def test_map_follows_a_readers_decision(review):
     assert sites("decomposition")[1] == Artery.LCX, "confirmed"
 
 
+def test_without_coronary_calcium_the_map_has_none_either(review):
+    def sites() -> dict[int, Artery]:
+        return {lesion.id: lesion.site for lesion in review.lesions("decomposition")}
+
+    def in_arteries() -> dict[int, Artery]:
+        return {number: site for number, site in sites().items() if isinstance(site, Artery)}
+
+    before = sites()
+    review.assign("decomposition", [2], Artery.RCA)
+    review.assign("threshold", [1], Artery.LCX)
+    review.set_no_calcium("threshold")
+    assert in_arteries() == {2: Artery.RCA}, "decided otherwise in the map alone"
+    assert not review.reviewed["decomposition"]
+    assert {n for n in before if n not in in_arteries() and isinstance(before[n], Artery)} > {1}
+    review.undo()
+    assert sites() == before | {1: Artery.LCX, 2: Artery.RCA}, "in one step"
+    review.accept("decomposition")
+    review.set_no_calcium("threshold")
+    assert sites() == before | {1: Artery.LCX, 2: Artery.RCA}, "confirmed"
+
+
+def test_the_map_follows_lesions_that_are_rejected_together(review):
+    number = next(lesion.id for lesion in review.lesions("decomposition") if lesion.site == Artery.LAD)
+    review.give("threshold", review.review("threshold").flat_voxels([number]), Artery.UNASSIGNED)
+    review.reject_unassigned("threshold")
+    assert number not in {lesion.id for lesion in review.lesions("decomposition")}
+    assert number in review.unseen_candidates("decomposition"), "the reader may not have seen it"
+
+
 def test_an_explanation_states_the_probability_after_the_review(review, automatic, tmp_path):
     verdicts = {lesion.id: lesion.verdict for lesion in automatic.methods["threshold"].listed}
     review.assign("threshold", [2, 10], Artery.RCA)

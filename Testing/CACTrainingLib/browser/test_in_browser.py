@@ -152,6 +152,21 @@ def test_the_lesion_that_decides_is_asked_about_with_both_totals(ann):
     ann.page.wait_for_selector("#lesions tr.chosen button:text-is('3')")
 
 
+def test_a_refused_decision_leaves_the_selected_lesion(ann):
+    ann.open("two")
+    row = "#lesions tbody tr:has(button:text-is('{}'))"
+    for number in (1, 2, 4, 5):
+        ann.page.click(row.format(number))
+        ann.change("x")
+    ann.page.click(row.format(9))
+    ann.page.route("**/act", lambda route: route.fulfill(status=409, json={"error": "Changed elsewhere."}))
+    with ann.page.expect_response("**/act"):
+        ann.page.click("#counted")
+    ann.page.wait_for_selector("#message:not([hidden])")
+    ann.drawn()
+    assert ann.page.locator("#lesions tr.chosen button").first.inner_text() == "9"
+
+
 def test_lesions_are_reassigned_rejected_and_added(ann):
     ann.open("two")
     lad, rca = ann.lesions_of("LAD"), ann.lesions_of("RCA")

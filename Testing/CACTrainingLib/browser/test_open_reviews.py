@@ -119,6 +119,15 @@ class TestConfirmation:
         assert again.review.confirmations == review.review.confirmations
         assert again.review.looked_at("threshold") == review.review.looked_at("threshold") != set()
 
+    def test_it_names_who_confirmed_it_after_another_reader_has_edited_the_map(self, case):
+        review = opened(case)
+        act(review, "accept", reader="Ann")
+        act(review, "no-calcium", reader="Bob", method="decomposition")
+        assert "reviewed by Ann" in review.page_state()["headline"]["state"]
+        page = (review.export("Bob", dicom=False) / "report.html").read_text(encoding="utf-8")
+        assert "reviewed by Ann" in page
+        assert "reviewed by Bob" not in page
+
 
 def test_a_consensus_states_the_score_of_each_reader(case):
     for reader, site in (("Ann", 2), ("Bob", 3)):

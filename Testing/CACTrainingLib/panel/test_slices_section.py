@@ -91,6 +91,22 @@ class TestKeys:
         assert current(annotating) == 7
         assert annotating.view.mrmlSliceNode().GetSliceOffset() == pytest.approx(3.0 * 7)
 
+    @pytest.mark.main_window
+    def test_no_slice_is_labelled_while_another_scan_is_in_the_view(self, annotating):
+        annotating.key(".")
+        k, composite = current(annotating), slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Other")
+        composite.SetBackgroundVolumeID(other.GetID())
+        annotating.key("V")
+        assert (saved(annotating), current(annotating)) == ({}, k)
+        assert composite.GetBackgroundVolumeID() == annotating.opened.volume.GetID()
+        annotating.key("V")
+        assert saved(annotating) == {k: VISIBLE}
+        composite.SetBackgroundVolumeID(other.GetID())
+        annotating.widget.exit()
+        annotating.widget.enter()
+        assert composite.GetBackgroundVolumeID() == annotating.opened.volume.GetID()
+
     def test_complete(self, annotating):
         annotating.label_all(lambda k: "V" if k in (3, 4) else "N")
         assert annotating.rows(annotating.ui.workTable)[0]["State"] == "done"
@@ -128,6 +144,21 @@ class TestSaving:
         monkeypatch.setattr(annotation_files.SliceAnnotations, "_write", full)
         annotating.key("Backspace")
         assert annotating.opened.annotations.labels == {FIRST: VISIBLE}, "an undo that is not saved changes nothing"
+
+    def test_a_redo_that_is_not_saved_leaves_the_slice_and_can_be_repeated(self, annotating, monkeypatch):
+        def full(self, line):
+            raise OSError(28, "No space left on device")
+
+        annotating.key("V")
+        annotating.key("Ctrl+Z")
+        annotating.key(".")
+        k = current(annotating)
+        with monkeypatch.context() as patched:
+            patched.setattr(annotation_files.SliceAnnotations, "_write", full)
+            annotating.key("Ctrl+Y")
+        assert (current(annotating), saved(annotating)) == (k, {})
+        annotating.key("Ctrl+Y")
+        assert saved(annotating) == {FIRST: VISIBLE}
 
 
 class TestPlot:

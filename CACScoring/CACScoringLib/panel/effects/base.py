@@ -198,7 +198,20 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             return False
         if eventId == vtk.vtkCommand.EnterEvent:
             giveKeys(viewWidget)
+        if (other := self._otherScanIn(viewWidget)) is not None:
+            text = _("This view shows {name}, which is not the scan of these lesions. Nothing is changed in it.")
+            self._hint(text.format(name=other.GetName()))
+            return False
         return self.onViewEvent(callerInteractor, eventId, viewWidget)
+
+    def _otherScanIn(self, viewWidget):
+        """Return the volume that a slice view shows in place of the edited scan; None if it shows that, or none."""
+        from ...mrml.scene import DERIVED_ATTRIBUTE
+
+        background = slicer.mrmlScene.GetNodeByID(viewWidget.mrmlSliceCompositeNode().GetBackgroundVolumeID() or "")
+        edited = self.scriptedEffect.parameterSetNode().GetSourceVolumeNode()
+        is_other = background is not None and edited is not None and background is not edited
+        return background if is_other and not background.GetAttribute(DERIVED_ATTRIBUTE) else None
 
     def processViewNodeEvents(self, callerViewNode, eventId, viewWidget) -> None:
         if self._views.isSliceWidget(viewWidget):

@@ -38,25 +38,29 @@ const look = {
 
 // Actions
 
+// Returns false for what the server refuses.
 function act (action, parts = {}) {
   active()
   const began = performance.now()
+  const edited = method // another may be shown once earlier actions are answered
   waiting = waiting.then(async () => {
     const seconds = takeSeconds()
     const looks = takeLooks()
     try {
       const before = state.methods
-      take(await send(`${base}/act`, { action, method, version: state.version, seconds, looked_at: looks, ...parts }))
+      take(await send(`${base}/act`, { action, method: edited, version: state.version, seconds, looked_at: looks, ...parts }))
       say('')
       if (action === 'undo' || action === 'redo') showMoved(before)
       facts.answered = performance.now() - began
+      return true
     } catch (error) {
       giveBack(seconds)
       giveBackLooks(looks)
       if (error.status === 409) take(await ask(base))
       say(error.message)
+      return false
     }
-  }).catch(error => say(error.message))
+  }).catch(error => { say(error.message); return false })
   return waiting
 }
 
@@ -227,9 +231,9 @@ function takeBack (lesions) {
 // The lesion that decides the score counts for its artery, or is rejected; then the next one that decides is shown.
 async function decide (counts) {
   const { lesion, artery } = state.headline.decision
-  method = byId('method').value = 'threshold'
-  await (counts ? act('assign', { lesions: [lesion], site: artery }) : act('reject', { lesions: [lesion] }))
-  choose(state.headline.decision ? state.headline.decision.lesion : lesion)
+  if (method !== 'threshold') showMethod('threshold')
+  const isDone = await (counts ? act('assign', { lesions: [lesion], site: artery }) : act('reject', { lesions: [lesion] }))
+  if (isDone) choose(state.headline.decision ? state.headline.decision.lesion : lesion)
 }
 
 function cut (label) {
@@ -422,9 +426,12 @@ function rejectRest () {
 
 function zero () {
   const count = own().lesions.filter(lesion => !isOutside(lesion) && !isRejected(lesion)).length
+  const calciumMap = state.methods.decomposition
+  const isMapOpen = method === 'threshold' && calciumMap && calciumMap.status !== 'reviewed' && calciumMap.total.lesions > 0
+  const map = isMapOpen ? ` The calcium map's score of ${Math.round(calciumMap.total.clinical_agatston).toLocaleString('en')} goes, too.` : ''
   const score = Math.round(own().total.clinical_agatston).toLocaleString('en')
-  const text = `This discards the score of ${score}, rejects its candidates (${count}) and confirms 0. Never shown: ${unseen().size}. The record will say so.`
-  if (!(count || unseen().size) || confirm(text)) act('no-calcium')
+  const text = `This discards the score of ${score}, rejects its candidates (${count}) and confirms 0.${map} Never shown: ${unseen().size}. The record will say so.`
+  if (!(count || unseen().size || map) || confirm(text)) act('no-calcium')
 }
 
 function neighbour (by) {
