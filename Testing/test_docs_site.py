@@ -43,7 +43,7 @@ def test_parts_of_pages_are_written_once_and_again():
     written = pages.filled(page)
     assert "old" not in written
     assert "\n\nText\n\n" in written
-    assert written.count("\n| ") == 3  # a head and two figures
+    assert written.count("\n| ") == 2  # a head and a figure
     assert pages.filled(written) == written
     with pytest.raises(ValueError, match="no <!-- end -->"):
         pages.filled(page.replace("<!-- end -->", "", 1))

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 NEAR, NEAR_SHARE, NEAR_FACTOR = 10.0, 0.2, 1.5
 """A total is right within NEAR or NEAR_SHARE of the reading, a map's within NEAR_FACTOR."""
 
-SHORT = 2
-"""Number of figures, from the first, that the front page shows."""
+SHORT = 1
+"""Number of figures, from the first, that the front page shows: zeros of people who taught the networks are no test."""
 
 Row = Mapping[str, str]
 """Row of `people.csv`; a scan that was refused has no automatic score."""
