@@ -23,10 +23,6 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^\s*```.*?^\s*```", re.MULTILINE | re.DOTALL)
 ORIGIN = {"command", "settings", "seed", "date", "commit"}
-WITHOUT_ORIGIN = {
-    "papers.csv": "sets figures of papers, which it cites, beside those of other tables, which it names",
-}
-"""Tables of results that lack a column of ORIGIN, and why."""
 NOT_OURS = {"--testing", "--no-splash", "--additional-module-paths", "--python-code", "--python-script"}  # of Slicer
 
 
@@ -109,15 +105,9 @@ def test_options_named_alone_exist_in_some_command(parser):
 
 
 def test_sentences_state_the_figures_of_the_cards():
-    """Figures in sentences, which no table writes: of the radiomics and the vessel model."""
+    """Figures in sentences, which no table writes: of the vessel model."""
     models = ROOT / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
-    radiomics = json.loads((models / "Alternatives" / "radiomics-digital.json").read_text(encoding="utf-8"))
     vessels = json.loads((models / "vessels-digital.json").read_text(encoding="utf-8"))
-    test = radiomics["validation"]["test"]
-    rates = " and ".join(f"{test[name]['estimate']:.2f}".lstrip("0") for name in ("sensitivity", "specificity"))
-    training = " ".join(text(ROOT / "docs" / "training" / "whole-scan-models.md").split())
-    assert f"({len(radiomics['config']['features'])} in the bundled model)" in training
-    assert f"{rates} on [other patients]" in training
     kecoglu = " ".join(text(ROOT / "docs" / "papers" / "kecoglu.md").split())
     least = f"{vessels['config']['least_probability']:g}".lstrip("0")
     assert f"if its mean probability is above {least};" in kecoglu
@@ -133,8 +123,8 @@ def test_rows_of_results_state_how_they_were_made(table):
     with table.open(encoding="utf-8", newline="") as stream:
         rows = [{name.lower(): cell for name, cell in row.items()} for row in csv.DictReader(stream)]
     missing = ORIGIN - set(rows[0])
-    assert bool(missing) == (table.name in WITHOUT_ORIGIN), missing or "WITHOUT_ORIGIN names a complete table."
-    for row in rows if not missing else []:
+    assert not missing
+    for row in rows:
         stated = [bool(row[name]) for name in ("command", "date", "commit")]
         assert all(stated) or not any(stated), row
         unknown = [cell for cell in row.values() if "not recorded" in cell]
