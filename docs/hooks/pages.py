@@ -15,8 +15,8 @@ line for HTML):
 
     Its area is <!-- figure models/slices-compact: validation / auc -->.867<!-- end -->.
 
-Parts are `table` (`result_tables`), `calibration`, `people`, `commands`, `dictionary`, `warnings`, `schema` and
-`python`. Run as a script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it
+Parts are `table` (`result_tables`), `calibration`, `models`, `people`, `commands`, `dictionary`, `warnings`, `schema`
+and `python`. Run as a script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it
 refuses pages in which they are not current.
 """
 
@@ -35,6 +35,7 @@ import figures  # noqa: E402
 from calibration_tables import calibration_as_markdown  # noqa: E402
 from column_tables import dictionary_as_markdown  # noqa: E402
 from command_tables import commands_as_markdown  # noqa: E402
+from model_tables import models_as_markdown  # noqa: E402
 from people_summary import summary_as_markdown  # noqa: E402
 from python_names import names_as_markdown, names_for_site  # noqa: E402
 from result_schema import FILE, link_as_markdown, schema_as_json  # noqa: E402
@@ -49,6 +50,7 @@ PARTS = {
     "calibration": calibration_as_markdown,
     "commands": lambda _: commands_as_markdown(),
     "dictionary": lambda _: dictionary_as_markdown(),
+    "models": lambda _: models_as_markdown(),
     "people": summary_as_markdown,
     "python": names_as_markdown,
     "schema": lambda _: link_as_markdown(),
