@@ -13,10 +13,12 @@ import pytest
 from whole_records import whole_record
 
 from CACScoringLib.core.warning_codes import ADVICE, SEVERE
+from CACScoringLib.models.cards import list_models
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "hooks"))  # as MkDocs does
 
+import model_tables  # noqa: E402
 import pages  # noqa: E402
 import result_schema  # noqa: E402
 import result_tables  # noqa: E402
@@ -43,7 +45,7 @@ def test_parts_of_pages_are_written_once_and_again():
     written = pages.filled(page)
     assert "old" not in written
     assert "\n\nText\n\n" in written
-    assert written.count("\n| ") == 3  # a head and two figures
+    assert written.count("\n| ") == 2  # a head and a figure
     assert pages.filled(written) == written
     with pytest.raises(ValueError, match="no <!-- end -->"):
         pages.filled(page.replace("<!-- end -->", "", 1))
@@ -60,6 +62,26 @@ def test_a_figure_of_other_tables_is_stale(monkeypatch, tmp_path):
     assert "pictures/people.svg" not in pages.figures.stale()
     (tmp_path / "results" / "people.csv").write_bytes(people.replace(b"235", b"236"))
     assert "pictures/people.svg" in pages.figures.stale()
+
+
+def test_a_picture_of_other_scores_of_the_sample_is_stale(monkeypatch, tmp_path):
+    sample = pages.sample_picture
+    assert not sample.is_stale()
+    scores = json.loads(sample.SCORES.read_text(encoding="utf-8"))
+    scores["sample"]["0/scores.json"]["methods"]["threshold"]["total"]["clinical_agatston"] += 1
+    (tmp_path / "regression.json").write_text(json.dumps(scores), encoding="utf-8")
+    monkeypatch.setattr(sample, "SCORES", tmp_path / "regression.json")
+    assert sample.is_stale()
+
+
+def test_every_shipped_model_stands_beside_a_trivial_answer():
+    table = model_tables.models_as_markdown()
+    shipped = [model.card for model in list_models() if model.origin != "user"]
+    assert table.count("\n") == len(shipped) + 1
+    assert all(f"| {card.name}" in table for card in shipped)
+    assert {card.network for card in shipped} == set(model_tables.STATEMENTS)
+    assert "NAME" not in table
+    assert "MAP" not in table
 
 
 STORED = """quantity,part,map,map low,map high,note

@@ -16,13 +16,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import radiograph_models
 from digital_pairs import HEIGHTS_MM, POSES, SCANNER
 from in_this_process import InThisProcess
 from page_commands import ROOT, PageCommand, commands_of
 from page_data import PATIENTS, Maker, annotate, scan_folder, share_out, write_patients
 
-from CACScoringLib.models.cards import find_model, read_network
+from CACScoringLib.models.cards import find_model, read_network, user_folder
 from CACScoringLib.models.store import save_model
+from CACScoringLib.networks.configs import RadiographNetConfig
 from CACTrainingLib.browser import serving
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.cli import train
@@ -184,6 +186,11 @@ def install_ours(patients: Path) -> None:
     run(["models", "install", "ours.json"])
 
 
+def install_radiographs(patients: Path) -> None:
+    config = RadiographNetConfig(views=("PA", "lateral"), size=32, width=4)
+    radiograph_models.save_untrained(user_folder(), "my-radiographs", config)
+
+
 def segment(patients: Path) -> None:
     regions = str(scan_folder(patients) / "regions.nii.gz")
     run(["score", "SERIES", "--lesions", regions, "--reader", "R", "--dicom", "--output", "made"])
@@ -210,6 +217,7 @@ BEFORE = {
     "./cac project split PROJECT": annotate_project,
     "./cac review RESULTS --reader ann": end_plan,
     "./cac score CT --model ours": install_ours,
+    "./cac score --radiograph pa.dcm": install_radiographs,
     "./cac project check": lambda patients: share_out(Project.open(Path("PROJECT"))),
     "./cac train decomposition --preset real-slices": annotate_and_share_out,
 }

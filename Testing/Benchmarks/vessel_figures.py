@@ -1,8 +1,8 @@
-"""Compare models of vessel regression, calibrate one, and score people by two.
+"""Compare models of vessel regression, calibrate one, and score people.
 
     python Testing/Benchmarks/vessel_figures.py compare CACHE CARD ... --data COHORT ... [--csv CSV]
     python Testing/Benchmarks/vessel_figures.py calibrate CACHE CARD --data COHORT ... --test COHORT ...
-    python Testing/Benchmarks/vessel_figures.py people CSV BEFORE NOW --people TABLE --data SCANS
+    python Testing/Benchmarks/vessel_figures.py people CSV CARD --data SCANS
 
 A COHORT is a folder of `cac phantom` or of vessel_data.py, or a table of such scans; the truth is the score of an
 ideal reader, who knows every lesion and scores it at 130 HU in the same scan. Prepared scans are kept in CACHE.
@@ -11,8 +11,8 @@ ideal reader, who knows every lesion and scores it at 130 HU in the same scan. P
 median ratio of the reader's and the model's totals of the patients who have both; and the limit of certainty
 (`fitting.least_certainty`). Then it measures the model once on the patients of --test.
 
-`people` scores the people of TABLE (name, scan, read) by a model before and now, and writes them into the CSV, whose
-rows state the artery with most in the reading.
+`people` scores the people of `references.people` whose scans lie in SCANS by a model, and writes them into the CSV,
+whose rows state the artery with most in the reading.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import CERTAINTY, FACTOR, to_agatston, vessel_estimate
 from CACTrainingLib.data.scan_table import TableScan, read_cts
+from CACTrainingLib.references.people import find_people, people
 from CACTrainingLib.whole_scan.vessels.fitting import (
     HALF,
     heart_ml,
@@ -108,12 +109,10 @@ def main() -> None:
     calibrate.add_argument("card", type=Path)
     calibrate.add_argument("--data", type=Path, nargs="+", required=True)
     calibrate.add_argument("--test", type=Path, nargs="*", default=[])
-    people = commands.add_parser("people")
-    people.add_argument("csv", type=Path)
-    people.add_argument("before", type=Path)
-    people.add_argument("now", type=Path)
-    people.add_argument("--people", type=Path, required=True)
-    people.add_argument("--data", type=Path, required=True)
+    of_people = commands.add_parser("people")
+    of_people.add_argument("csv", type=Path)
+    of_people.add_argument("card", type=Path)
+    of_people.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     torch.set_num_threads(1)
@@ -126,7 +125,7 @@ def main() -> None:
     elif arguments.command == "calibrate":
         write_calibration(arguments.card, arguments.data, arguments.test, arguments.cache)
     else:
-        write_people(arguments.csv, arguments.before, arguments.now, arguments.people, arguments.data)
+        write_people(arguments.csv, arguments.card, arguments.data)
 
 
 def measured(card: Path, cohorts: Sequence[Path], cache: Path) -> Measured:
@@ -308,39 +307,29 @@ def tested(part: Measured, limit: float, learned: Measured) -> dict[str, object]
     }
 
 
-def write_people(table: Path, before: Path, now: Path, people: Path, data: Path) -> None:
-    """Score people by two models, and write totals and arteries into the table of them."""
+def write_people(table: Path, card: Path, data: Path) -> None:
+    """Score people whose scans lie in a folder, and write totals and arteries into the table of readings."""
     with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    with people.open(encoding="utf-8", newline="") as file:
-        scans = {row["name"]: data / row["scan"] for row in csv.DictReader(file)}
-    territories = load_model(find_model("territories").path, "cpu")
-    models = {"before": load_model(before, "cpu"), "now": load_model(now, "cpu")}
-    about = [
-        f"{model.card.name} {model.card.sha256[:8]}, factor {model.card.calibration[FACTOR]:g}, "
-        f"least_certainty {model.card.calibration[CERTAINTY]:g}"
-        for model in (models["now"], models["before"])
-    ]
-    for row in rows:
-        scan = read_ct(scans[row["person"]])
-        region = find_heart(scan, None, territories)
-        for column, model in models.items():
-            record = vessel_estimate(scan, region, model)[0].record
-            counted = record.agatston or {}
-            doubtful = record.undetermined_agatston or {}
-            row[column] = "undetermined" if record.undetermined else f"{record.total:.1f}"
-            fullest = max(counted, key=lambda artery: counted[artery], default="")
-            row[f"{column}: artery"] = fullest if counted and counted[fullest] >= NONE_BELOW else ""
-            most = max(doubtful, key=lambda artery: doubtful[artery], default="")
-            row["undetermined"] = f"{sum(doubtful.values()):.0f}, {most} {doubtful[most]:.0f}" if doubtful else "0"
-        row |= origin(
-            "`cac score CT --whole-scan vessels`; Testing/Benchmarks/vessel_figures.py people",
-            f"{about[0]}; before: {about[1]}",
-            "none",
-        )
-        row.pop("certainty", None)
-        print({name: row[name] for name in list(row)[:8]}, flush=True)
-    write_rows(table, [dict(row) for row in rows])
+        rows = {row["person"]: row for row in csv.DictReader(file)}
+    found, refused = find_people(data, people(), table.parent / "crops")
+    assert not refused, refused
+    territories, model = load_model(find_model("territories").path, "cpu"), load_model(card, "cpu")
+    calibration = ", ".join(f"{name} {model.card.calibration[name]:g}" for name in (FACTOR, CERTAINTY))
+    about = f"{model.card.name} {model.card.sha256[:8]}, {calibration}, territories {territories.card.sha256[:8]}"
+    for person, source in found:
+        scan = read_ct(source.ct)
+        record = vessel_estimate(scan, find_heart(scan, None, territories), model)[0].record
+        counted, doubtful = record.agatston or {}, record.undetermined_agatston or {}
+        fullest = max(counted, key=lambda artery: counted[artery], default="")
+        most = max(doubtful, key=lambda artery: doubtful[artery], default="")
+        rows[person.name] |= {
+            "score": "undetermined" if record.undetermined else f"{record.total:.1f}",
+            "undetermined": f"{sum(doubtful.values()):.0f}, {most} {doubtful[most]:.0f}" if doubtful else "0",
+            "artery": fullest if counted and counted[fullest] >= NONE_BELOW else "",
+            **origin("Testing/Benchmarks/vessel_figures.py people CSV CARD --data SCANS", about, "none"),
+        }
+        print({name: rows[person.name][name] for name in ("person", "score", "undetermined", "artery")}, flush=True)
+    write_rows(table, list(rows.values()))
 
 
 if __name__ == "__main__":

@@ -106,9 +106,12 @@ def test_a_possible_stent_counts_and_is_named_and_a_faint_stent_is_noise(with_a_
         result = score_scan(scan, heart=heart, networks=replace(calibrated(networks, 100.0), lesions=unsure))
         clinical = result.methods["threshold"]
         assert clinical.total.lesions == lesions
-        assert result.record.categories is not None
-        low, high = clinical.total.interval_90
-        assert low <= clinical.total.agatston <= high
+        assert (result.record.categories is None) == named  # without the stent another class
+        assert (clinical.total.interval_90 is None) == named
+        assert clinical.withheld == named
+        if not named:
+            low, high = clinical.total.interval_90
+            assert low <= clinical.total.agatston <= high
         assert ("possible-stent" in [warning.code for warning in result.warnings]) == named
 
 

@@ -17,36 +17,11 @@ DOCS = Path(__file__).parents[1]
 
 
 def draw_people(tables: list[list[dict[str, str]]]) -> Figure:
-    """Draw score and interval, and the map, of each scan against the reading."""
-    from matplotlib.ticker import NullLocator
+    """Draw the scores of people as `cac evaluate people` does."""
+    from CACTrainingLib.truth import people_summary
 
-    figure, axes = _figure(5.6, 4.6)
-    rows = sorted(tables[0], key=lambda row: float(row["reading"]))
-    ends = [0, 3000]
-    axes.plot(ends, ends, color="0.6", linewidth=1, label="equal")
-    axes.fill_between(ends, [n / 1.5 for n in ends], [n * 1.5 for n in ends], color="0.92", label="within 1.5")
-    healthy = [row for row in rows if float(row["reading"]) == 0]
-    for row in rows:
-        reading, score = float(row["reading"]), float(row["automatic"])
-        if " to " in row["interval"] and reading:
-            low, high = map(float, row["interval"].split(" to "))
-            axes.plot([reading, reading], [low, high], color="tab:blue", linewidth=1.2)
-        label = row["scan"] if abs(score - reading) > max(10, 0.2 * reading) else None
-        if label:
-            axes.annotate(label, (reading, score), (-28, 4), textcoords="offset points", fontsize=8)
-    reading, score, mapped = (
-        [float(row[name]) for row in rows if float(row["reading"])] for name in ("reading", "automatic", "map")
-    )
-    axes.plot(reading, score, "o", color="tab:blue", label="automatic, 90 % interval")
-    axes.plot(reading, mapped, "x", color="tab:red", label="map")
-    axes.plot(0, max(float(row["automatic"]) for row in healthy), "o", color="tab:blue")
-    axes.annotate(f"{len(healthy)} scans", (0, 0), (8, 8), textcoords="offset points", fontsize=8)
-    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
-        scale("symlog", linthresh=30)
-        axis.set_ticks([0, 10, 30, 100, 300, 1000, 3000], ["0", "10", "30", "100", "300", "1000", "3000"])
-        axis.set_minor_locator(NullLocator())
-    axes.set(xlim=(-2, 3600), ylim=(-2, 6000), xlabel="reading (Agatston)", ylabel="score (Agatston)")
-    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    figure = _empty_figure(5.6, 4.6)
+    people_summary.draw_people(figure, tables[0])
     return figure
 
 
@@ -99,11 +74,15 @@ def _hash(sources: list[str]) -> str:
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = _empty_figure(width, height)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _empty_figure(width: float, height: float) -> Figure:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     mpl.rcParams["svg.hashsalt"] = "cac"
-    figure = Figure((width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return Figure((width, height), layout="constrained")

@@ -15,8 +15,8 @@ line for HTML):
 
     Its area is <!-- figure models/slices-compact: validation / auc -->.867<!-- end -->.
 
-Parts are `table` (`result_tables`), `calibration`, `people`, `commands`, `dictionary`, `warnings`, `schema` and
-`python`. Run as a script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it
+Parts are `table` (`result_tables`), `calibration`, `models`, `people`, `commands`, `dictionary`, `warnings`, `schema`
+and `python`. Run as a script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it
 refuses pages in which they are not current.
 """
 
@@ -32,9 +32,11 @@ ROOT = HOOKS.parents[1]
 sys.path[:0] = [str(HOOKS), str(ROOT / "CACScoring"), str(ROOT / "CACTraining")]
 
 import figures  # noqa: E402
+import sample_picture  # noqa: E402
 from calibration_tables import calibration_as_markdown  # noqa: E402
 from column_tables import dictionary_as_markdown  # noqa: E402
 from command_tables import commands_as_markdown  # noqa: E402
+from model_tables import models_as_markdown  # noqa: E402
 from people_summary import summary_as_markdown  # noqa: E402
 from python_names import names_as_markdown, names_for_site  # noqa: E402
 from result_schema import FILE, link_as_markdown, schema_as_json  # noqa: E402
@@ -49,6 +51,7 @@ PARTS = {
     "calibration": calibration_as_markdown,
     "commands": lambda _: commands_as_markdown(),
     "dictionary": lambda _: dictionary_as_markdown(),
+    "models": lambda _: models_as_markdown(),
     "people": summary_as_markdown,
     "python": names_as_markdown,
     "schema": lambda _: link_as_markdown(),
@@ -78,8 +81,9 @@ def filled(markdown: str) -> str:
 
 
 def write() -> None:
-    """Write the parts into all pages, draw the figures, and write the schema's file."""
+    """Write the parts into all pages, draw figures and the picture of the sample, and write the schema's file."""
     figures.write()
+    sample_picture.write()
     SCHEMA.write_text(schema_as_json(), encoding="utf-8")
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         markdown = page.read_text(encoding="utf-8")
@@ -96,9 +100,10 @@ def _require_current(name: str, is_current: bool) -> None:
 
 
 def on_files(files: Files, **_: object) -> Files:
-    """Require that README, figures and the schema's file are current."""
+    """Require that README, figures, the picture of the sample and the schema's file are current."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     _require_current("README.md", filled(readme) == readme)
+    _require_current(str(sample_picture.FILE.relative_to(ROOT)), not sample_picture.is_stale())
     for name in figures.stale():
         _require_current(f"docs/{name}", False)
     _require_current(f"docs/reference/{FILE}", SCHEMA.read_text(encoding="utf-8") == schema_as_json())

@@ -30,7 +30,7 @@ MODELS = DOCS.parent / "CACScoring" / "CACScoringLib" / "Resources" / "Models"
 DECIMALS = 3
 """Decimals of numbers that are stored with more."""
 
-_ASKED = re.compile(r"(?P<file>results/[\w-]+\.csv): (?P<columns>[^\n]+)(?:\n(?P<rows>.*))?", re.DOTALL)
+_ASKED = re.compile(r"(?P<file>(?:results|hooks)/[\w-]+\.csv): (?P<columns>[^\n]+)(?:\n(?P<rows>.*))?", re.DOTALL)
 _CELL = re.compile(r"(?P<file>results/[\w-]+\.csv): (?P<row>.+) \| (?P<column>.+)")
 _KEYS = re.compile(r"models/(?P<model>[\w-]+): (?P<keys>.+)")
 _IN_BRACES = re.compile(r"\{((?:results|models)/[^{}]+)\}")
@@ -63,7 +63,7 @@ def figure_as_text(asked: str, docs: Path = DOCS, models: Path = MODELS) -> str:
         count = _COUNT.search(name)
         if match["column"] == "n" and "n" not in row and count:
             return count[1]
-        return _filled(_cell(file, row, match["column"]), docs)
+        return with_figures(_cell(file, row, match["column"]), docs)
     match = _KEYS.fullmatch(asked)
     cards = [*models.rglob(f"{match['model']}.json")] if match else []
     if match is None or not cards:
@@ -87,7 +87,9 @@ def _table(docs: Path, file: str, columns: str, names: str) -> str:
     lines = [["", *(title or column for column, title in shown_columns)], ["---"] * (1 + len(shown_columns))]
     for asked, title in shown_rows:
         name, row = _row(docs / file, rows, asked)
-        lines.append([title or name, *(_filled(_cell(docs / file, row, column), docs) for column, _ in shown_columns)])
+        lines.append(
+            [title or name, *(with_figures(_cell(docs / file, row, column), docs) for column, _ in shown_columns)]
+        )
     return "\n".join(f"| {' | '.join(map(_in_one_line, line))} |" for line in lines)
 
 
@@ -144,7 +146,7 @@ def _in_one_line(cell: str) -> str:
     return cell.replace(" ", "\N{NO-BREAK SPACE}") if _WITH_INTERVAL.fullmatch(cell) else cell
 
 
-def _filled(cell: str, docs: Path) -> str:
+def with_figures(cell: str, docs: Path = DOCS) -> str:
     """Return a cell with the figures that it asks for."""
     return _IN_BRACES.sub(lambda found: figure_as_text(found[1], docs), cell)
 

@@ -74,7 +74,7 @@ def score_files(
     Args:
         patient: Radiographs and clinical factors.
         output: Folder for the results; created if missing.
-        model: Name of the model; None takes the bundled one for these views.
+        model: Name of the model; None takes the installed one for these views.
         device: Device of the network.
         overwrite: Replace results that are in the folder.
         identify: Write the patient's name and ID into the report.

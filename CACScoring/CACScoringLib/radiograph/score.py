@@ -232,17 +232,24 @@ class RadiographResult:
 
 
 def model_for(views: set[str], name: str | None = None) -> StoredModel:
-    """Return the model of a name, or the bundled one for most of the views. Raises ModelError."""
+    """Return the model of a name, or the installed one for most of the views. Raises ModelError."""
     if name is not None:
         return find_model(RADIOGRAPH, name)
     models = list_models(RADIOGRAPH)
-    fitting = [model for model in models if model.origin == "bundled" and views.issuperset(model.card.config["views"])]
-    if fitting:
-        return max(fitting, key=lambda model: len(model.card.config["views"]))
-    installed = ", ".join(model.card.name for model in models) or "none"
+    if not models:
+        raise ModelError(
+            "No model for radiographs comes with CAC, and none is installed. Train one (cac train radiograph) and "
+            "install it (cac models install)."
+        )
+    fitting = [model for model in models if views.issuperset(model.card.config["views"])]
+    most = max((len(model.card.config["views"]) for model in fitting), default=0)
+    fitting = [model for model in fitting if len(model.card.config["views"]) == most]
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = ", ".join(f"{model.card.name} ({' and '.join(model.card.config['views'])})" for model in models)
     raise ModelError(
-        f"No model that comes with CAC reads {' and '.join(sorted(views))} alone; calcium hardly shows on one view. "
-        f"Give PA and lateral (setting radiograph.lateral), or name a model; installed: {installed}."
+        f"{len(fitting)} installed models read {' and '.join(sorted(views))}. Name one with --model, or give its views "
+        f"(setting radiograph.lateral); installed: {listed}."
     )
 
 

@@ -411,10 +411,11 @@ class MethodScore:
         features: Features of the lesions; None if not measured.
         non_coronary: Calcium outside the arteries by the clinical rule, also of the calcium map; None if unknown.
         category_probabilities: Probability of each score category; empty if unknown, withheld or reviewed.
-        alternative_agatston: Total with the largest decisive doubtful lesion counted, if it does not count, or without
-            it if it does; None if none decides.
-        alternative_lesion: ID of that lesion.
-        withheld: True if the scan is out of the calibration range, so that intervals and categories are withheld.
+        alternative_agatston: Total without possible stents if they make its class; else with the largest decisive
+            doubtful lesion counted, if it does not count, or without it if it does; None if none decides.
+        alternative_lesion: ID of that lesion, the largest of possible stents.
+        withheld: True if the scan is out of the calibration range, or possible stents make the class, so that intervals
+            and categories are withheld.
         calibrated_on: Reference scans that the intervals were calibrated on; None for digital patients.
     """
 

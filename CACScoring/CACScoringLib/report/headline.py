@@ -14,7 +14,7 @@ from ..record.findings import Categories
 from ..record.score_record import TruthRecord
 from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
 from ..results import CLINICAL_TITLES
-from ..scoring.doubt import POSSIBLE_METAL_HU, at_most_99_percent, doubtful_text
+from ..scoring.doubt import POSSIBLE_METAL_HU, at_most_99_percent, doubtful_text, possible_stents
 from ..scoring.scores import whole_score
 from ..scoring.uncertainty import TOTAL, category_of
 
@@ -183,7 +183,9 @@ def _decision(method: MethodScore) -> Decision | None:
     rejected, counted = sorted((method.total.agatston, alternative))
     verdict, chance = lesion.verdict, at_most_99_percent(lesion.verdict.probability)
     metal = f"peak {lesion.peak_hu:,.0f} HU as of metal" if lesion.peak_hu > POSSIBLE_METAL_HU else ""
-    facts = (verdict.arteries, f"slices {lesion.slice_range}", f"probability {chance}", verdict.reason, metal)
+    stents = len(possible_stents(method)) if verdict.is_stent else 0
+    stent = "" if not stents else "possible stent" if stents == 1 else f"largest of {stents} possible stents"
+    facts = (verdict.arteries, f"slices {lesion.slice_range}", f"probability {chance}", verdict.reason, metal, stent)
     question = f"Is lesion {lesion.id} ({', '.join(filter(None, facts))}) coronary calcium?"
     scores = f"{whole_score(counted):,}", f"{whole_score(rejected):,}"
     return Decision(lesion.id, min(verdict.artery, Artery.OTHER), question, *scores)

@@ -167,15 +167,39 @@ def decisive_warning(method: MethodScore) -> list[ScanWarning]:
     return [ScanWarning("doubt-decides", message)]
 
 
+def possible_stents(method: MethodScore, decided: Collection[int] = ()) -> list[Lesion]:
+    """Return the lesions that count although they look like a stent, the largest first.
+
+    decided: IDs of lesions that a reader has decided about.
+    """
+    stents = (lesion for lesion in method.lesions if lesion.verdict is not None and lesion.verdict.is_stent)
+    return sorted((lesion for lesion in stents if lesion.id not in decided), key=lambda lesion: -lesion.agatston)
+
+
+def total_without_stents(method: MethodScore, decided: Collection[int] = ()) -> float | None:
+    """Return the total Agatston score without possible stents if they make the class of an automatic one, else None.
+
+    decided: IDs of lesions that a reader has decided about.
+    """
+    total, stents = method.total.agatston, possible_stents(method, decided)
+    alternative = max(total - sum(lesion.agatston for lesion in stents), 0.0)
+    makes_class = method.status == "automatic" and class_number(alternative) != class_number(total)
+    return alternative if makes_class else None
+
+
 def stent_warning(method: MethodScore) -> list[ScanWarning]:
     """Warn of lesions that count although they look like a stent."""
-    stents = [lesion for lesion in method.lesions if lesion.verdict is not None and lesion.verdict.is_stent]
+    stents, alternative = possible_stents(method), total_without_stents(method)
+    consequence = "the interval takes them for calcium."
+    if alternative is not None:
+        consequence = f"without them the score is {alternative:.0f}, and interval and category are withheld."
     return run_checks(
         "stents",
         stents=[str(lesion.id) for lesion in stents],
         counted=len(method.lesions),
         arteries=", ".join(dict.fromkeys(lesion.site.key for lesion in stents)),
         verb="looks" if len(stents) == 1 else "look",
+        consequence=consequence,
     )
 
 

@@ -105,7 +105,8 @@ def score(
         method = replace(method, features=features_of(method, facts.scan, courses))
     is_automatic = clinical is None and labels.status == "automatic"
     ostial = root_at_ostia(facts, labels, courses) if is_automatic else []
-    return with_intervals(method, errors, labels.decided, ostial)
+    withheld = clinical is not None and clinical.withheld
+    return with_intervals(method, errors, labels.decided, ostial, withheld)
 
 
 def root_at_ostia(

@@ -34,7 +34,7 @@ from ..core.labels import MAIN_ARTERIES, Artery, SiteMap
 from ..quality.calibration import CalibrationRange, Repeatability
 from ..record.findings import CalibratedOn, Familiarity
 from ..record.scores import COUNTED, Lesion, MethodScore, SumScore
-from .doubt import decisive_lesions
+from .doubt import decisive_lesions, possible_stents, total_without_stents
 
 LEVEL = 0.9
 """Coverage of all intervals."""
@@ -333,12 +333,17 @@ class ScanErrors:
 
 
 def with_intervals(
-    method: MethodScore, errors: ScanErrors, decided: Collection[int] = (), ostial: Sequence[Lesion] = ()
+    method: MethodScore,
+    errors: ScanErrors,
+    decided: Collection[int] = (),
+    ostial: Sequence[Lesion] = (),
+    withheld: bool = False,
 ) -> MethodScore:
     """Add the intervals of a method's scores, and the category probabilities of an automatic score.
 
     A calcium map has them until somebody reviews it; a reviewed clinical score has its repeatability. Automatic scores
-    of a scan out of the calibration range have neither, nor have scores by other rules than the clinical ones.
+    of a scan out of the calibration range, or whose class possible stents make, have neither, nor have scores by other
+    rules than the clinical ones.
 
     Args:
         method: Scores by the method.
@@ -346,9 +351,13 @@ def with_intervals(
         decided: IDs of lesions that a reader has decided about.
         ostial: Calcium of the aortic root that may be an artery's, as lesions of the artery. It belongs to the true
             score with an even chance in the upper ends of intervals, and in the category probabilities.
+        withheld: True for the calcium map beside a clinical score whose interval is withheld.
     """
-    decisive = decisive_lesions(method, decided)
-    if decisive:
+    without_stents = None if method.is_map else total_without_stents(method, decided)
+    if without_stents is not None:
+        largest = possible_stents(method, decided)[0]
+        method = replace(method, alternative_agatston=without_stents, alternative_lesion=largest.id)
+    elif decisive := decisive_lesions(method, decided):
         method = replace(method, alternative_agatston=decisive[0][1], alternative_lesion=decisive[0][0].id)
     if not method.is_map and not method.rules.is_clinical:
         return method
@@ -356,7 +365,7 @@ def with_intervals(
         scores = {TOTAL: method.total, **{artery.key: method.arteries[artery] for artery in MAIN_ARTERIES}}
         agatston = {key: score.clinical_agatston for key, score in scores.items()}
         return method if method.is_map else _with(method, errors.of_reviewed(agatston), {})
-    if errors.withholds and method.status == "automatic":
+    if (errors.withholds or withheld or without_stents is not None) and method.status == "automatic":
         return replace(method, withheld=True)
     uncertainty = errors.by_kind.get("decomposition" if method.is_map else method.status)
     if uncertainty is None:

@@ -1,4 +1,4 @@
-"""The command `cac evaluate STUDY`: studies of scan pairs, of scoring, and of many trainings."""
+"""The command `cac evaluate STUDY`: studies of scan pairs, of people, of scoring, and of many trainings."""
 
 from __future__ import annotations
 
@@ -61,6 +61,19 @@ def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], p
     return evaluation.page
 
 
+def _evaluate_people(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
+    from CACScoringLib.models.choice import ModelChoice
+
+    from ..truth.people import PeopleSettings, evaluate_people
+
+    models = ModelChoice(values.pop("model", ()), device=values.pop("device", "auto"))
+    settings = from_file(sources, SECTION, PeopleSettings(_data(name, values), values["output"], models))
+    page, figures = evaluate_people(replace(settings, **values), progress)
+    for question, answer in figures:
+        print(f"{question}: {answer}")
+    return page
+
+
 def _evaluate_prognosis(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
     from ..radiograph.prognosis import evaluate_prognosis
 
@@ -101,6 +114,12 @@ STUDIES = {
     "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _COHORT),
     "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _COHORT),
     "all": Study("all of the above", _PAIRS, _evaluate_scans, _COHORT),
+    "people": Study(
+        "people of public collections whose calcium was read, as on the front page",
+        ("data", "model", "overwrite", "workers", "device"),
+        _evaluate_people,
+        _COHORT,
+    ),
     **{
         name: Study(experiment.study, (*_TRAININGS, *experiment.of_study), _evaluate_trainings, experiment.extras)
         for name, experiment in EXPERIMENTS.items()
@@ -117,7 +136,7 @@ class EvaluateOptions:
     Attributes:
         data: Project, cohort of cac phantom, or table (CSV) of your own scan pairs with the columns patient, scan (1 or
             2), ct and optionally series, heart, lesions. For studies that train models, a project that cac data import
-            has filled, or their table. Paths are relative to the table.
+            has filled, or their table. Paths are relative to the table. For people, the folder of their scans.
         results: Results of cac cohort for these scans, instead of scoring them.
         pairs: Only the first N patients that have both scans.
         model: Model, or its card NAME.json, to use in place of the bundled one.

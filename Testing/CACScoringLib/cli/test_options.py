@@ -5,6 +5,7 @@ from argparse import Namespace
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+import handmade_estimates
 import pytest
 
 from CACScoringLib.cli import main as scoring_main
@@ -96,10 +97,13 @@ def test_a_command_works_on_it_while_it_lasts():
         (["--whole-scan"], ("torch",)),
         (["--whole-scan", "vessels"], ("torch",)),
         (["--whole-scan", "radiomics"], ("torch", "radiomics")),
-        (["--whole-scan", "--model", "radiomics-digital"], ("torch", "radiomics")),
+        (["--whole-scan", "--model", "radiomics-untrained"], ("torch", "radiomics")),
     ],
 )
-def test_only_computed_estimates_need_extras(words, extras):
+def test_only_computed_estimates_need_extras(words, extras, tmp_path, monkeypatch):
+    handmade_estimates.save_radiomics(tmp_path)
+    if any("radiomics" in word for word in words):
+        monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path))
     options = training.make_parser().parse_args(["score", "CT", "--output", "OUT", *words])
     assert options.extras(options) == extras
 

@@ -30,7 +30,7 @@ def test_cards_are_there_before_the_networks_are(tmp_path):
 
 def test_a_model_that_scores_no_ct_is_refused():
     with pytest.raises(ModelError, match=r"scores no CT\. Leave it out, or name a model for territories"):
-        chosen_models(ModelChoice(("radiograph-digital-two-views",)))
+        chosen_models(ModelChoice(("sharpener-compact",)))
 
 
 def test_a_card_is_named_by_its_path_and_warned_of_without_a_verdict(tmp_path):

@@ -65,7 +65,9 @@ def page(open_panel, volume, monkeypatch, tmp_path):
 
     list_models = models.list_models
     monkeypatch.setattr(
-        models, "list_models", lambda network=None: [Model] if network == "radiograph" else list_models(network)
+        models,
+        "list_models",
+        lambda network=None: [*list_models(network), *([Model] if network in (None, "radiograph") else [])],
     )
     driver = open_panel()
     driver.section = driver.widget.radiograph

@@ -75,12 +75,16 @@ class TestAsking:
         assert ready.process.option("--whole-scan") == ["all"]
         assert ready.process.option("--model") == []
 
-    def test_bundled_alternatives_run_only_if_chosen(self, open_panel, volume, panel, monkeypatch, installations):
+    def test_bundled_alternatives_run_only_if_chosen(
+        self, open_panel, volume, panel, monkeypatch, installations, tmp_path
+    ):
+        by_hand.save_radiomics(tmp_path, "radiomics-alternative")
+        monkeypatch.setattr(models, "alternatives_folder", lambda: tmp_path)
         monkeypatch.setattr(panel, "ensurePackages", lambda requirements: installations.append(requirements) or "")
         driver = open_panel()
         box = driver.ui.radiomicsModelBox
         labels = [box.itemText(n) for n in range(box.count)]
-        assert labels == ["none, unless you choose one", "radiomics-digital (comes with CAC, for comparison)"]
+        assert labels == ["none, unless you choose one", "radiomics-alternative (comes with CAC, for comparison)"]
         driver.ui.methodBox.setCurrentIndex(0)
         driver.ui.wholeScanBox.setChecked(True)
         driver.begin()
@@ -88,7 +92,7 @@ class TestAsking:
         box.setCurrentIndex(1)
         driver.begin()
         assert ["mirp>=2.5" in requirements for requirements in installations] == [False, True]
-        assert driver.process.option("--model") == ["radiomics-digital"]
+        assert driver.process.option("--model") == ["radiomics-alternative"]
 
     def test_an_only_model_is_listed_once(self, ready):
         box = ready.ui.vesselsModelBox

@@ -14,7 +14,6 @@ from radiograph_models import spot_model
 
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import CTError, ModelError
-from CACScoringLib.models import cards as models
 from CACScoringLib.networks.configs import RadiographNetConfig
 from CACScoringLib.radiograph.score import Factors, model_for, probabilities, score_radiograph
 from CACScoringLib.radiograph.view import ChestRadiograph
@@ -107,27 +106,21 @@ def test_the_evidence_has_its_place_on_the_radiograph():
     assert evidence.max() > 0.7
 
 
-def test_bundled_model_reads_a_chest():
-    views = {"PA": radiograph(), "lateral": radiograph(chest(432, 432)[:, ::-1].copy(), view="lateral")}
-    result = score_radiograph(views, None, models.load_model(model_for({"PA", "lateral"}).path, "cpu"))
-    by_threshold = {
-        threshold.agatston: threshold.image for threshold in result.thresholds if threshold.image is not None
-    }
-    assert list(by_threshold) == [0.0, 100.0], "from 400 it was not above chance in its test"
-    assert all(0 < probability < 1 for probability in by_threshold.values())
-    assert {view.evidence.shape for view in result.views.values()} == {(864, 864)}
-
-
-def test_the_bundled_model_for_the_views_given(tmp_path, monkeypatch):
-    with pytest.raises(ModelError, match=r"setting radiograph\.lateral"):
-        model_for({"PA"})
+def test_the_installed_model_for_the_views_given(tmp_path, monkeypatch):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "own"))
-    monkeypatch.setattr(models, "bundled_folder", lambda: tmp_path / "bundled")
-    for name, views in (("pa", ("PA",)), ("both", ("PA", "lateral")), ("side", ("lateral",))):
+    with pytest.raises(ModelError, match="cac train radiograph"):
+        model_for({"PA"})
+    for name, views in (("both", ("PA", "lateral")), ("side", ("lateral",))):
         config = RadiographNetConfig(views=views, size=32, width=4)
-        radiograph_models.save_untrained(tmp_path / "bundled", name, config)
-    assert (model_for({"PA"}).card.name, model_for({"PA", "lateral"}).card.name) == ("pa", "both")
-    assert model_for({"lateral"}).card.name == "side"
+        radiograph_models.save_untrained(tmp_path / "own", name, config)
+    with pytest.raises(ModelError, match=r"0 installed models read PA\..*setting radiograph\.lateral"):
+        model_for({"PA"})
+    assert (model_for({"lateral"}).card.name, model_for({"PA", "lateral"}).card.name) == ("side", "both")
+    radiograph_models.save_untrained(
+        tmp_path / "own", "other", RadiographNetConfig(views=("lateral",), size=32, width=4)
+    )
+    with pytest.raises(ModelError, match="2 installed models"):
+        model_for({"lateral"})
 
 
 CALIBRATION = {

@@ -10,7 +10,13 @@ from images import image_of
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import LesionSet, Verdict
-from CACScoringLib.scoring.doubt import decisive_warning, doubtful_lesions, impact, stent_warning
+from CACScoringLib.scoring.doubt import (
+    decisive_warning,
+    doubtful_lesions,
+    impact,
+    stent_warning,
+    total_without_stents,
+)
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.scores import method_score, non_coronary_score
 from CACScoringLib.scoring.uncertainty import ScanErrors, ScoreErrors, Uncertainty, with_intervals
@@ -167,6 +173,50 @@ def test_possible_stents_are_named():
     assert warning.code == "possible-stent"
     assert f"lesion {stent.id})" in warning.message
     assert doubtful_lesions(method) == [named]
+
+
+def stented(*cases, stents):
+    """A score of lesions, of which those of these Agatston scores look like stents."""
+    method = score_of(*cases)
+    lesions = [
+        replace(lesion, verdict=replace(lesion.verdict, is_stent=lesion.agatston in stents))
+        for lesion in method.lesions
+    ]
+    return replace(method, table=LesionSet.of(lesions))
+
+
+def test_stents_that_make_the_class_withhold_the_interval_until_a_reader_has_decided():
+    method = stented((10, 0.99, True), (40, 0.99, True), (20, 0.99, True), stents={160, 80})
+    assert total_without_stents(method) == 40
+    scored = with_intervals(method, CERTAIN_ERRORS)
+    largest = max(method.lesions, key=lambda lesion: lesion.agatston)
+    assert (scored.alternative_agatston, scored.alternative_lesion) == (40, largest.id)
+    assert scored.withheld
+    assert not scored.has_intervals
+    assert not scored.category_probabilities
+    (warning,) = stent_warning(method)
+    assert "40" in warning.message
+    ids = [lesion.id for lesion in method.lesions]
+    decided = with_intervals(method, CERTAIN_ERRORS, ids)
+    assert not decided.withheld
+    assert decided.has_intervals
+
+
+def test_stents_that_leave_the_class_withhold_nothing():
+    method = stented((25, 0.99, True), (5, 0.99, True), (2, 0.99, True), stents={20})
+    assert total_without_stents(method) is None
+    scored = with_intervals(method, CERTAIN_ERRORS)
+    assert scored.has_intervals
+    assert not scored.withheld
+    assert [warning.code for warning in stent_warning(method)] == ["possible-stent"]
+
+
+def test_the_map_beside_a_withheld_score_is_withheld():
+    method = score_of((25, 0.99, True))
+    assert with_intervals(method, CERTAIN_ERRORS).has_intervals
+    withheld = with_intervals(method, CERTAIN_ERRORS, withheld=True)
+    assert withheld.withheld
+    assert not withheld.has_intervals
 
 
 def test_the_impact_of_a_lesion_is_its_score_times_the_probability_of_an_error():

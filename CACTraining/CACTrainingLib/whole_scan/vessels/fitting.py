@@ -34,7 +34,7 @@ from ...training.loop import Outcome, train
 from ...training.runs import read_start
 from ...training.settings import LoopSettings
 from ..sources import SourceSettings, load, prepare
-from .task import VesselTask, VesselTraining, Volumes, mean_squared, scores_of
+from .task import VesselTask, VesselTraining, VolumeAugmentation, Volumes, mean_squared, scores_of
 
 KIND = "vessels"
 """Folder of the prepared scans."""
@@ -103,6 +103,10 @@ _SUPERVISED_LOOP = LoopSettings(4000, validate_every=10, average=0.98, half_prec
 """Settings of the loop. bfloat16 is off: on processors it slows such small networks. Supervised networks score 0 until
 hundreds of steps have made them certain, so that nothing stops them early."""
 
+_PAPER_LOOP = LoopSettings(240, validate_every=1, decay_from=1.0, average=0.0, half_precision=False)
+_UNCHANGED = VolumeAugmentation(shift=0, shift_slices=0, noise=0.0, blur=0.0)
+"""Training of the paper's networks, which neither changes volumes nor averages weights nor stops early."""
+
 _LEARNING_RATES = {"vit": 3e-4, "voxel-sum": 3e-3}
 
 
@@ -112,6 +116,8 @@ def vessel_settings(preset_name: str, kind: str, output: str | None = None) -> V
     if kind == SUPERVISED:
         config = replace(config, width=2 * config.width, territories=True, least_probability=0.3)
         training = VesselTraining(_SUPERVISED_LOOP, learning_rate=5e-3, supervised=True)
+    elif preset_name == "paper" and kind != "voxel-sum":
+        training = VesselTraining(_PAPER_LOOP, 32, _LEARNING_RATES.get(kind, 1e-3), augmentation=_UNCHANGED)
     else:
         training = VesselTraining(_LOOP, 32 if preset_name == "paper" else 8, _LEARNING_RATES.get(kind, 1e-3))
     return VesselSettings(replace(config, output=output or config.output), training)
