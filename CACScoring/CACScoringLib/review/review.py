@@ -18,12 +18,13 @@ from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..core.warning_codes import run_checks
+from ..facts.measurement import ScanFacts
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
 from ..scoring.doubt import doubts_about
 from ..scoring.lesions import find_lesions
 from ..scoring.mass import MeasuredMasses
-from ..scoring.score import LesionLabels, ScanFacts, score
+from ..scoring.score import LesionLabels, score
 from ..scoring.uncertainty import ScanErrors
 from .picking import brush_stroke, pick_lesion
 

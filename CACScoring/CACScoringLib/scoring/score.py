@@ -6,44 +6,20 @@ The labels come from the networks, from a reader's label map, or from a review; 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..anatomy.courses import Course
-from ..anatomy.heart_region import HeartRegion
-from ..core.ct import CTScan
 from ..core.labels import Artery, NonCoronary, Site
-from ..record.findings import BloodPool, MassCalibration
+from ..facts.measurement import ScanFacts
 from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, Lesion, LesionSet, LesionVoxels, MethodScore
-from .dense import DenseAnswers
 from .features import features_of
 from .mass import MAX_MEASURED, MeasuredMasses, lesion_masses, mass_columns
 from .ostium import ostial_calcium
 from .scores import method_score, non_coronary_score
 from .uncertainty import ScanErrors, with_intervals
-
-
-@dataclass(frozen=True)
-class ScanFacts:
-    """Facts of a scan that labels and scores follow from, whatever counts and however it is calibrated.
-
-    Attributes:
-        scan: The scan as scored.
-        region: Heart and territories.
-        rules: Rules of the clinical score.
-        blood: Blood and noise; None if not measured.
-        calibration: Mass calibration; None in results of earlier versions, which get no masses.
-        answers: The lesion network's answers about everything dense; None where it was not asked.
-    """
-
-    scan: CTScan
-    region: HeartRegion
-    rules: ScoringRules = field(default_factory=ScoringRules)
-    blood: BloodPool | None = None
-    calibration: MassCalibration | None = None
-    answers: DenseAnswers | None = None
 
 
 @dataclass(frozen=True)
