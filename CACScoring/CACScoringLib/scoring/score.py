@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from ..anatomy.courses import Course
 from ..core.labels import Artery, NonCoronary, Site
 from ..facts.measurement import ScanFacts
@@ -54,7 +52,7 @@ def score(
     errors: ScanErrors,
     clinical: MethodScore | None = None,
     courses: Mapping[Artery, Course] | None = None,
-    measured: MeasuredMasses | None = None,
+    masses: MeasuredMasses | None = None,
 ) -> MethodScore:
     """Measure lesions, add up those that count, and state the errors of the sums.
 
@@ -64,14 +62,10 @@ def score(
         errors: Errors of scores in the scan.
         clinical: Clinical score, for a calcium map: its calcium outside the arteries counts for no lesion.
         courses: Courses of the arteries, for the features of lesions; None for a score without features.
-        measured: Masses that the caller keeps from one score of the scan to the next, to which new ones are added. A
-            lesion is measured again only if the calcium about it has changed.
+        masses: Masses of these labels by `counted_masses`; None to measure them.
     """
-    if clinical is None:
-        outside: LesionVoxels | None = labels.lesions.non_coronary.voxels
-    else:
-        outside = None if clinical.non_coronary is None else clinical.outside_set.voxels
-    table, has_masses = _with_masses(facts, labels, None if outside is None else outside.flat, measured)
+    masses = counted_masses(facts, labels, clinical) if masses is None else masses
+    table, has_masses = _with_masses(facts, labels, masses)
     elsewhere = None if clinical is None else clinical.non_coronary
     if clinical is None and labels.knows_elsewhere:
         is_reviewed = labels.status == "reviewed" and NonCoronary in labels.of_reader
@@ -96,25 +90,45 @@ def root_at_ostia(
     )
 
 
-def _with_masses(
-    facts: ScanFacts, labels: LesionLabels, outside: np.ndarray | None, measured: MeasuredMasses | None
-) -> tuple[LesionSet, bool]:
-    """Return the lesions with the masses of those that count, and True if these were measured.
+def counted_masses(
+    facts: ScanFacts,
+    labels: LesionLabels,
+    clinical: MethodScore | None = None,
+    known: MeasuredMasses | None = None,
+) -> MeasuredMasses:
+    """Measure the masses of lesions that count, in their order.
 
-    They are not of more than MAX_MEASURED lesions, which are mostly noise.
+    They are not measured of more than MAX_MEASURED lesions, which are mostly noise.
 
     Args:
         facts: Facts of the scan.
         labels: Labels of the lesions.
-        outside: Flat indices of calcium outside the arteries.
-        measured: As of `score`.
+        clinical: As of `score`.
+        known: Masses by an earlier call, of which those are kept whose surroundings are the same.
     """
+    counted = labels.lesions.of_status(COUNTED)
+    if not _measures_masses(facts, counted):
+        return {}
+    if clinical is None:
+        outside: LesionVoxels | None = labels.lesions.non_coronary.voxels
+    else:
+        outside = None if clinical.non_coronary is None else clinical.outside_set.voxels
+    scan, elsewhere = facts.scan, None if outside is None else outside.flat
+    assert facts.calibration is not None
+    calcium = counted, facts.calibration, elsewhere, labels.rules.is_map
+    return lesion_masses(scan.hu, scan.image.GetSpacing(), *calcium, known)
+
+
+def _measures_masses(facts: ScanFacts, counted: LesionSet) -> bool:
+    return facts.calibration is not None and len(counted.ids) <= MAX_MEASURED
+
+
+def _with_masses(facts: ScanFacts, labels: LesionLabels, masses: MeasuredMasses) -> tuple[LesionSet, bool]:
+    """Return the lesions with the masses of those that count, and True if these were measured."""
     table = labels.lesions
     is_counted = [status == COUNTED for status in table.statuses]
-    if facts.calibration is None or sum(is_counted) > MAX_MEASURED:
+    if not _measures_masses(facts, table.part(is_counted)):
         return table, False
-    spacing_mm, counted = facts.scan.image.GetSpacing(), table.part(is_counted)
-    calcium = counted, facts.calibration, outside, labels.rules.is_map, measured
-    masses = iter(lesion_masses(facts.scan.hu, spacing_mm, *calcium))
-    of_rows = [next(masses) if counts else (None, None) for counts in is_counted]
+    of_counted = iter(masses.values())
+    of_rows = [next(of_counted) if counts else (None, None) for counts in is_counted]
     return table.with_columns(**mass_columns(of_rows)), True
