@@ -211,7 +211,7 @@ def measure(
             if settings.without_completion:
                 map_settings = replace(decomposed.parts.settings, without_completion=True)
                 decomposed = replace(decomposed, parts=replace(decomposed.parts, settings=map_settings))
-    return Measurement(scan, facts, quality, decomposed, fat, tuple(doubts))
+    return Measurement(scan, InputRecord.of(scan), facts, quality, decomposed, fat, tuple(doubts))
 
 
 def score_measurement(
@@ -269,7 +269,7 @@ def score_measurement(
     age_years = scan.acquisition.patient_age_years if settings.age_years is None else settings.age_years
     table, sex = settings.percentile_table, settings.sex or scan.acquisition.patient_sex
     record = ScoreRecord(
-        input=InputRecord.of(scan),
+        input=measurement.input,
         acquisition=acquisition,
         measured=quality.blood,
         normalisation=quality.normalisation,
@@ -293,6 +293,7 @@ def score_measurement(
         scored=None if facts.scan is scan else facts.scan,
         territory_labels=region.territory_labels,
         decomposition=calcium_map,
+        measurement=measurement,
     )
 
 

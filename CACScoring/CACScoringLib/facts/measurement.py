@@ -10,6 +10,7 @@ from ..core.ct import CTScan, ScanWarning
 from ..quality.acquisition import ImageQuality
 from ..record.findings import BloodPool, EpicardialFat, MassCalibration
 from ..record.rules import ScoringRules
+from ..record.score_record import InputRecord
 from .dense import DenseAnswers
 
 
@@ -40,6 +41,7 @@ class Measurement:
 
     Attributes:
         scan: The scan as read.
+        input: Record of the scan as read.
         facts: Facts of the scan as scored.
         quality: Quality and normalisation.
         decomposed: Calcium map; None without networks. Only the choice of its slices depends on verdicts: those of the
@@ -49,6 +51,7 @@ class Measurement:
     """
 
     scan: CTScan
+    input: InputRecord
     facts: ScanFacts
     quality: ImageQuality
     decomposed: DecomposedHeart | None = None

@@ -33,9 +33,12 @@ NOT_TISSUE_HU = -300.0
 MIN_RING = 20
 """Voxels of a ring from which a background follows."""
 
+FARTHEST_PLACE = 1.5
+"""Largest offset of a place where a region is measured again, in widths of the region."""
+
 _PLACES = tuple(
     (distance * math.sin(angle), distance * math.cos(angle))
-    for distance in (1.0, 1.5)
+    for distance in (1.0, FARTHEST_PLACE)
     for angle in np.arange(8) * math.pi / 4
 )
 """Places (row, column) where a region is measured again for the standard error, in widths of the region."""
