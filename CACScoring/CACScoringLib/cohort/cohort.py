@@ -31,8 +31,9 @@ from ..scans.table import scans_of_table
 from .dictionary import FILE as DICTIONARY
 from .dictionary import all_tables, dictionary_text
 from .folder import RECORD, CohortFolder, open_cohort
+from .reviewed import scan_row
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
-from .table import columns, failures_as_csv, line, result_row, with_scores
+from .table import columns, failures_as_csv, line, with_scores
 from .workers import LOCAL, Workers, chosen_cluster, sensible_count
 
 TABLE_SECONDS = 2.0
@@ -252,7 +253,8 @@ class _ScanBoard:
         if outcome.scores is None:
             return self._fail(i, outcome.reason or "", outcome.code)
         state = replace(self.states[i], state="skipped" if outcome.reused else "done")
-        self._update(with_scores(state, outcome.scores), result_row(outcome.scores))
+        record, row = scan_row(state.folder, outcome.scores)
+        self._update(with_scores(state, record), row)
 
     def _fail(self, i: int, reason: str, code: str) -> None:
         reason = reason if self._identify else _without_uids(reason)

@@ -17,6 +17,7 @@ from ..record.columns import TOTAL, Row
 from ..report.page import rendered
 from ..results import METHOD_TITLES
 from .folder import TABLE
+from .reviewed import count_reviews, is_cohort
 
 PAGE = "cohort-report.html"
 WITHHOLDING = "beyond-calibration"
@@ -37,6 +38,8 @@ def write_cohort_report(folder: Path) -> Path:
     Scans are named by their labels in the table, without links, whose folders would name them. Raises OutputError if
     the table is missing or damaged, or the page cannot be written.
     """
+    if is_cohort(folder):
+        count_reviews(folder)
     scans, scores = _read(folder / TABLE)
     totals = [score for score in scores if score["artery"] == TOTAL]
     page = rendered(
