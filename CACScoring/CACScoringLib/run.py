@@ -213,7 +213,7 @@ def read_and_score(
     provenance = _provenance(scan_input, settings, models)
     result = result.stating(
         provenance=provenance,
-        review=_review(result.record, settings.reader, provenance.created),
+        review=review_of(result.record, settings.reader, provenance.created),
         truth=None if sample is None else TruthRecord.of(sample.true_mass_mg),
     )
     return result if settings.identify else _unnamed(result)
@@ -232,7 +232,7 @@ def _unnamed(result: ScoreResult) -> ScoreResult:
     )
 
 
-def _review(record: ScoreRecord, reader: str | None, time: str) -> ReviewRecord | None:
+def review_of(record: ScoreRecord, reader: str | None, time: str) -> ReviewRecord | None:
     """Return the record of a review that --reader states; None without one."""
     method = record.methods["threshold"]
     if reader is None or not method.reviewed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..anatomy.heart_region import HeartRegion
 from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTScan, ScanWarning
@@ -48,6 +50,7 @@ class Measurement:
             calibration that the scan was measured with.
         fat: Epicardial fat; None without a whole pericardium.
         doubts: Doubts about the pericardium.
+        known: True for known voxels of the CT, bool [k, j, i], of facts that were read; None for all.
     """
 
     scan: CTScan
@@ -57,3 +60,4 @@ class Measurement:
     decomposed: DecomposedHeart | None = None
     fat: EpicardialFat | None = None
     doubts: tuple[ScanWarning, ...] = ()
+    known: np.ndarray | None = None

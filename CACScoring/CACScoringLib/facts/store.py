@@ -228,7 +228,7 @@ def _measurement(header: Header, arrays: Arrays, record: ScoreRecord) -> Measure
     facts = ScanFacts(scored, region, header.rules, header.blood, header.calibration, answers)
     quality = ImageQuality(header.blood, header.normalisation, header.warnings["quality"])
     decomposed, doubts = _decomposed(header, arrays), header.warnings["doubts"]
-    return Measurement(scan, record.input, facts, quality, decomposed, header.fat, doubts)
+    return Measurement(scan, record.input, facts, quality, decomposed, header.fat, doubts, known)
 
 
 def _territories(header: Header, arrays: Arrays) -> StoredTerritories | None:

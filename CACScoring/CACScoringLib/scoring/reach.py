@@ -7,6 +7,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
+from ..core.errors import MaskError
 from ..core.grid import Box, bounding_box
 from ..facts.measurement import Measurement
 from .mass import FARTHEST_PLACE, REACH_MM, RING_MM
@@ -16,8 +17,10 @@ def voxels_in_reach(measurement: Measurement) -> np.ndarray:
     """Return True for heart and territories, and where masses of possible lesions are measured, bool [k, j, i].
 
     A lesion is part of connected voxels that are dense or lie in the map. With answers of the lesion network, only what
-    it was asked about is possibly a lesion that counts.
+    it was asked about is possibly a lesion that counts. Of facts that were read it is all that is known.
     """
+    if measurement.known is not None:
+        return measurement.known
     facts, region, decomposed = measurement.facts, measurement.facts.region, measurement.decomposed
     labels = region.territory_labels
     known = region.mask if labels is None else region.mask | (labels > 0)
@@ -31,6 +34,25 @@ def voxels_in_reach(measurement: Measurement) -> np.ndarray:
     for box in _boxes_around(possible, facts.scan.image.GetSpacing()):
         result[box] = True
     return result
+
+
+def require_in_reach(measurement: Measurement, sites: np.ndarray) -> None:
+    """Raise MaskError if labels reach beyond the known voxels of a CT, or their masses would.
+
+    sites: `Site` of labelled voxels, else 0, uint8 [k, j, i].
+    """
+    known, scan = measurement.known, measurement.facts.scan
+    if known is None:
+        return
+    unknown = int(np.count_nonzero((sites > 0) & ~known))
+    is_dense = (sites > 0) & (scan.hu >= measurement.facts.rules.threshold_hu)
+    boxes = _boxes_around(is_dense, scan.image.GetSpacing())
+    if unknown or not all(known[box].all() for box in boxes):
+        where = f"{unknown} labelled voxels lie" if unknown else "A labelled lesion lies"
+        raise MaskError(
+            f"{where} beyond what the result stores of its CT, around heart and vessels. Score the CT itself with "
+            "these labels: cac score CT --lesions."
+        )
 
 
 def _boxes_around(possible: np.ndarray, spacing_mm: tuple[float, float, float]) -> list[Box]:
