@@ -46,6 +46,8 @@ _FINAL_STATES = ("done", "skipped", "failed")
 _TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 _UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
 """UIDs in messages of `reading.read_ct` about a folder's series; numbers of series are kept."""
+_PATIENT = re.compile(r", patient [^\n]*, acquired [^\n]*(?=, in )")
+"""Patient and acquisition in these messages (`series_rule.SeriesFacts.origin`)."""
 
 
 def score_cohort(
@@ -287,5 +289,5 @@ class _ScanBoard:
 
 
 def _without_uids(reason: str) -> str:
-    """Return the reason of a failure without UIDs of series, which identify a person."""
-    return _UID.sub("", reason)
+    """Return the reason of a failure without UIDs of series, patients and dates, which identify a person."""
+    return _PATIENT.sub("", _UID.sub("", reason))

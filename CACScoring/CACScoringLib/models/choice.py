@@ -258,7 +258,7 @@ def recorded_networks(models: Iterable[ModelRecord]) -> Networks | None:
             raise ModelError(
                 f"The model {record.name} of the result is not installed. Install it, or score the CT again."
             )
-        loaded[record.network] = LoadedModel(card, None)
+        loaded[record.network] = LoadedModel(card, None)  # type: ignore[arg-type]  # as of a pickle
     return Networks(**loaded) if loaded else None
 
 
