@@ -35,11 +35,14 @@ import SimpleITK as sitk
 
 from CACScoringLib.core.acquisition import PSEUDONYM
 from CACScoringLib.core.errors import CTError
+from CACScoringLib.core.files import FACTS_FILE
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.record.findings import PATIENT_FEATURES
 from CACScoringLib.record.provenance import COLUMNS
+from CACScoringLib.record.score_record import read_result
 from CACTrainingLib.cli.main import main
 from support import dicom_files
+from support.facts_read_back import differing_keys
 
 ROOT = Path(__file__).parents[1]
 DIGITAL = ROOT / "CACScoring" / "Resources" / "SampleData" / "CACDigitalPatient.nrrd"
@@ -303,6 +306,12 @@ def test_results_are_those_recorded(case, tmp_path, real_ct):
         real_ct(name)
     lines = differences(case, _read(EXPECTED)[case], compact(run_case(case, tmp_path)))
     assert not lines, "\n".join(lines)
+    automatic = [file.parent for file in tmp_path.glob(f"[0-9]*/**/{FACTS_FILE}") if is_automatic(file.parent)]
+    assert {folder.name: keys for folder in automatic if (keys := differing_keys(folder))} == {}
+
+
+def is_automatic(folder: Path) -> bool:
+    return read_result(folder).status in ("automatic", "candidates")
 
 
 def _read(folder: Path) -> dict[str, Any]:

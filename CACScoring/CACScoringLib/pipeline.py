@@ -22,12 +22,13 @@ from .core.errors import CTError
 from .core.header_ranges import AGE, KVP
 from .core.labels import TERRITORIES
 from .core.progress import Progress
+from .facts.measurement import Measurement, ScanFacts
 from .models.choice import Networks
 from .models.operating_points import published_limit
-from .quality.acquisition import ImageQuality, examine_quality
+from .quality.acquisition import examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
-from .record.findings import EpicardialFat, MassCalibration
+from .record.findings import MassCalibration
 from .record.rules import ScoringRules, ScoringSwitches, rules_for_tube_voltage
 from .record.score_record import HeartRecord, InputRecord, ScoreRecord
 from .record.scores import MethodScore
@@ -52,7 +53,7 @@ from .scoring.labels import (
     unlabelled_warning,
 )
 from .scoring.ostium import ostium_warning
-from .scoring.score import ScanFacts, root_at_ostia, score
+from .scoring.score import root_at_ostia, score
 from .scoring.scores import categories_of, percentile_of
 from .scoring.uncertainty import VerdictCalibration
 
@@ -102,26 +103,6 @@ class ScoreSettings(ScoringSwitches):
             raise CTError(f"The setting age_years is {self.age_years}. Give an age from {AGE}.")
         if self.kvp is not None and not KVP.holds(self.kvp):
             raise CTError(f"The tube voltage is {self.kvp:g} kV. Give {KVP}, such as 120.")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Facts of a scan that scores follow from, whatever counts as calcium; measuring them takes the time.
-
-    Attributes:
-        facts: Facts of the scan as scored.
-        quality: Quality and normalisation.
-        decomposed: Calcium map; None without networks. Only the choice of its slices depends on verdicts: those of the
-            calibration that the scan was measured with.
-        fat: Epicardial fat; None without a whole pericardium.
-        doubts: Doubts about the pericardium.
-    """
-
-    facts: ScanFacts
-    quality: ImageQuality
-    decomposed: DecomposedHeart | None
-    fat: EpicardialFat | None
-    doubts: tuple[ScanWarning, ...]
 
 
 def steps(networks: Networks | None) -> tuple[str, ...]:
@@ -183,7 +164,7 @@ def score_scan(
     calibration = verdict_calibration(networks, settings.decomposition)
     measurement = measure(scan, settings, rules, heart, networks, calibration, progress, pericardium, reader)
     with progress.step("scores"):
-        return score_measurement(measurement, scan, settings, networks, calibration, reader, status)
+        return score_measurement(measurement, settings, networks, calibration, reader, status)
 
 
 def measure(
@@ -230,12 +211,11 @@ def measure(
             if settings.without_completion:
                 map_settings = replace(decomposed.parts.settings, without_completion=True)
                 decomposed = replace(decomposed, parts=replace(decomposed.parts, settings=map_settings))
-    return Measurement(facts, quality, decomposed, fat, tuple(doubts))
+    return Measurement(scan, InputRecord.of(scan), facts, quality, decomposed, fat, tuple(doubts))
 
 
 def score_measurement(
     measurement: Measurement,
-    scan: CTScan,
     settings: ScoreSettings,
     networks: Networks | None,
     calibration: VerdictCalibration,
@@ -247,8 +227,8 @@ def score_measurement(
     measurement: Measurement of the scan, by the same settings and networks. calibration: Calibration of the verdicts,
     that of the measurement or another.
     """
-    facts, quality, decomposed = measurement.facts, measurement.quality, measurement.decomposed
-    region, calcium_map = facts.region, None
+    scan, facts, quality = measurement.scan, measurement.facts, measurement.quality
+    region, decomposed, calcium_map = facts.region, measurement.decomposed, None
     courses = artery_courses(region.territory_labels, facts.scan.image.GetSpacing())
     automatic = verdicts(facts, calibration)
     judged = None if automatic is None else automatic.judged
@@ -289,7 +269,7 @@ def score_measurement(
     age_years = scan.acquisition.patient_age_years if settings.age_years is None else settings.age_years
     table, sex = settings.percentile_table, settings.sex or scan.acquisition.patient_sex
     record = ScoreRecord(
-        input=InputRecord.of(scan),
+        input=measurement.input,
         acquisition=acquisition,
         measured=quality.blood,
         normalisation=quality.normalisation,
@@ -313,6 +293,7 @@ def score_measurement(
         scored=None if facts.scan is scan else facts.scan,
         territory_labels=region.territory_labels,
         decomposition=calcium_map,
+        measurement=measurement,
     )
 
 
@@ -338,7 +319,7 @@ def _facts_of_map(
     weights, limit = calibration.map_weights, calibration.most_not_coronary
     settings = replace(decomposed.parts.settings, evidence_weights=weights, most_not_coronary=limit)
     is_decomposed = decomposed.parts.decomposed.astype(np.float32)
-    on_scan = enumerate(on_scan_slices(is_decomposed, decomposed.slices.slices, scan.image))
+    on_scan = enumerate(on_scan_slices(is_decomposed, decomposed.slices.grid, scan.image))
     return {
         "slice_probabilities": tuple(None if math.isnan(p) else round(float(p), 6) for p in decomposed.slices.on_scan),
         # The limit of a classifier that decides alone; scoring may decompose more slices.

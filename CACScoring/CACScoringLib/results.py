@@ -17,6 +17,7 @@ from .record.score_record import ScoredCalcium, severe_first
 if TYPE_CHECKING:
     from .anatomy.heart_region import HeartRegion
     from .calcium_map.decomposition import Decomposition
+    from .facts.measurement import Measurement
     from .record.score_record import ScoreRecord
     from .record.scores import MethodScore, Score
     from .whole_scan.estimates import WholeScanEstimate
@@ -46,6 +47,7 @@ class ScoreResult(ScoredCalcium):
         territory_labels: Labels of the territories (`core.labels.TERRITORIES`), uint8 [k, j, i] on the scan's grid;
             None if no network found them.
         decomposition: Calcium map; None without networks, and in a review.
+        measurement: Facts that the scores follow from; None of a review, and of a result from another process.
         estimates: Whole-scan estimates that were asked for and succeeded, with their saliency.
     """
 
@@ -56,6 +58,7 @@ class ScoreResult(ScoredCalcium):
     territory_labels: np.ndarray | None = None
     decomposition: Decomposition | None = None
     estimates: tuple[WholeScanEstimate, ...] = ()
+    measurement: Measurement | None = None
 
     def stating(self, **parts: Any) -> ScoreResult:
         """Return the result with other parts of its record, by the names of its fields."""
@@ -113,7 +116,7 @@ class ScoreResult(ScoredCalcium):
 
     def __getstate__(self) -> bytes:
         """Return the fields compressed, as a scan with its masks takes hundreds of megabytes."""
-        return zlib.compress(pickle.dumps(self.__dict__), 1)
+        return zlib.compress(pickle.dumps({**self.__dict__, "measurement": None}), 1)
 
     def __setstate__(self, state: bytes) -> None:
         self.__dict__.update(pickle.loads(zlib.decompress(state)))

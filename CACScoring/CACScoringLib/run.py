@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,11 @@ import SimpleITK as sitk
 
 from .core.acquisition import unnamed, unnamed_message, unnamed_scan, with_pseudonym
 from .core.ct import CTScan, ScanWarning, mask_on_scan_grid, with_warnings
-from .core.files import LAST_FILE, OutputFolder
+from .core.files import FACTS_FILE, LAST_FILE, OutputFolder, file_sha256
 from .core.labels import Artery
 from .core.progress import Progress
 from .core.text import printable
+from .core.version import code_sha256
 from .io.dicom import is_dicom
 from .io.reading import read_ct, read_lesion_labels, read_mask, with_facts
 from .models.choice import LoadedModels
@@ -30,6 +32,7 @@ from .report import files as report
 from .report import page
 from .results import ScoreResult
 from .scoring.labels import status_of
+from .scoring.reach import voxels_in_reach
 
 if TYPE_CHECKING:
     from .scoring.comparison import Comparison
@@ -210,7 +213,7 @@ def read_and_score(
     provenance = _provenance(scan_input, settings, models)
     result = result.stating(
         provenance=provenance,
-        review=_review(result.record, settings.reader, provenance.created),
+        review=review_of(result.record, settings.reader, provenance.created),
         truth=None if sample is None else TruthRecord.of(sample.true_mass_mg),
     )
     return result if settings.identify else _unnamed(result)
@@ -229,7 +232,7 @@ def _unnamed(result: ScoreResult) -> ScoreResult:
     )
 
 
-def _review(record: ScoreRecord, reader: str | None, time: str) -> ReviewRecord | None:
+def review_of(record: ScoreRecord, reader: str | None, time: str) -> ReviewRecord | None:
     """Return the record of a review that --reader states; None without one."""
     method = record.methods["threshold"]
     if reader is None or not method.reviewed:
@@ -329,6 +332,8 @@ def write_result(
             report.write_csv(folder, result.record, settings.identify)
             html = page.result_as_html(result, settings.identify, comparison)
             (folder / "report.html").write_text(html, encoding="utf-8")
+        if result.measurement is not None:
+            result = _with_facts(folder, result, settings.identify)
         if settings.scene:
             with progress.step("scene"):
                 from .mrml import scene  # takes a second, and needs MRML
@@ -342,3 +347,18 @@ def write_result(
         images.result()
         compared = None if comparison is None else comparison.as_json()
         report.write_json(folder / LAST_FILE, result.record, progress.seconds, settings.identify, compared)
+
+
+def _with_facts(folder: Path, result: ScoreResult, identify: bool) -> ScoreResult:
+    """Write the facts of a result, and return it with their hash in its provenance."""
+    from .facts.store import write_facts
+
+    measurement, provenance = result.measurement, result.record.provenance
+    assert measurement is not None
+    acquisition = result.record.acquisition
+    in_messages = str if identify else partial(unnamed_message, acquisition=acquisition)
+    write_facts(folder / FACTS_FILE, measurement, voxels_in_reach(measurement), in_messages)
+    if provenance is None:
+        return result
+    hashes = {"facts_sha256": file_sha256(folder / FACTS_FILE), "code_sha256": code_sha256()}
+    return result.stating(provenance=replace(provenance, **hashes))

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.categories import category_numbers
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.statistics.agreement import kappa
 from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, mean
-from CACScoringLib.statistics.patient_folds import category_of
 from CACTrainingLib.truth.calibration import fit_lesions
 from CACTrainingLib.truth.measured_scans import MeasuredScan, _read
 
@@ -94,7 +94,7 @@ def _scanner_rows(
             groups.setdefault(group, []).append(n)
     for group, members in sorted(groups.items(), key=lambda item: (item[0] != "all", item[0])):
         truth, score = read[members], np.where(counted[members] < 1, 0, counted[members])
-        truth_class, score_class = category_of(truth), category_of(score)
+        truth_class, score_class = category_numbers(truth), category_numbers(score)
         patients, is_zero = [scans[n].patient for n in members], truth == 0
         bootstrap = Bootstrap(patients, np.random.default_rng(SEED))
         is_right = np.abs(score - truth) <= np.maximum(10, 0.2 * truth)

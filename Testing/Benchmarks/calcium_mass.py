@@ -225,7 +225,7 @@ def measured(
         LesionVoxels(hu.shape, flat, ids.reshape(-1)[flat]),
     )
     masses = lesion_masses(hu.astype(np.float32), spacing_mm, lesions, calibration)
-    for (integrated, error), pseudo_mass in zip(masses, pseudo_masses, strict=True):
+    for (integrated, error), pseudo_mass in zip(masses.values(), pseudo_masses, strict=True):
         assert integrated is not None
         error = math.nan if error is None else error
         yield integrated, error, calibration.mg_per_cm3_per_hu / 1000 * pseudo_mass

@@ -33,6 +33,7 @@ import torch
 from by_scanner import origin, stated, write_rows
 
 from CACScoringLib.anatomy.heart_search import find_heart
+from CACScoringLib.core.categories import CATEGORY_TITLES, category_numbers
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.labels import ARTERIES, MAIN_ARTERIES
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -43,7 +44,6 @@ from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.statistics.agreement import icc, kappa, rank_correlation
 from CACScoringLib.statistics.bootstrap import Bootstrap, mean
-from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import CERTAINTY, FACTOR, to_agatston, vessel_estimate
 from CACTrainingLib.data.scan_table import TableScan, read_cts
@@ -275,7 +275,7 @@ def tested(part: Measured, limit: float, learned: Measured) -> dict[str, object]
 
     by_factors = LinearRegression().fit(factors(learned), np.log1p(learned.read.sum(1))).predict(factors(part))
     errors = (((part.scores - part.read) / part.read.max()) ** 2).mean(1)
-    classes = [category_of(np.round(values[rows])) for values in (read, totals)]
+    classes = [category_numbers(np.round(values[rows])) for values in (read, totals)]
 
     def figure(statistic: Any, **values: Any) -> dict[str, float | None]:
         return bootstrap.result(partial(statistic, **values), names).estimate.as_json()

@@ -97,13 +97,17 @@ def score(
 ) -> ScoreResult:
     """Score the patient with a model of `map_card`, optionally with lesions, whose score has a status."""
     scan = scan_from_image(image(), Acquisition("NRRD"))
-    networks = panel_results.known_networks()
-    networks = replace(networks, decomposition=replace(networks.decomposition, card=map_card(judges, domain)))
+    used = networks(judges, domain)
     with mock.patch("CACScoringLib.anatomy.heart_search.find_heart", lambda scan, *_: _heart(scan.image)):
         settings = pipeline.ScoreSettings(decomposition=DecompositionSettings())
-        judge = loaded(LooksAsBright(), LesionNetConfig())
-        used = Networks(networks.slices, networks.decomposition, lesions=judge)
         return pipeline.score_scan(scan, settings, lesions=lesions, networks=used, status=status)
+
+
+def networks(judges: bool = True, domain: dict | None = None) -> Networks:
+    """Return the networks that score the patient, with a model of `map_card`."""
+    known = panel_results.known_networks()
+    of_map = replace(known.decomposition, card=map_card(judges, domain))
+    return Networks(known.slices, of_map, lesions=loaded(LooksAsBright(), LesionNetConfig()))
 
 
 def write(folder: Path) -> ScoreResult:

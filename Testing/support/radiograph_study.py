@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.core import tables
+from CACScoringLib.core.categories import category_numbers
 from CACScoringLib.core.errors import CTError
-from CACScoringLib.statistics.patient_folds import category_of
 from CACTrainingLib.evaluation.experiment import values_of
 from CACTrainingLib.radiograph.settings import THRESHOLDS
 
@@ -23,7 +23,7 @@ def fake_training(study, run, folder):
     generator = np.random.default_rng(zlib.crc32(f"{run.configuration.name} {run.fold}".encode()))
     knows = BASE_KNOWS * (0.3 if run.configuration.name == "lateral" else 1.0)
     for use, rows in (("validation", cohort.validation(run.fold)), ("test", cohort.held_out)):
-        value = knows * category_of(cohort.score[rows]) + generator.normal(0, 1.6, len(rows))
+        value = knows * category_numbers(cohort.score[rows]) + generator.normal(0, 1.6, len(rows))
         logits = np.stack([value - knows * (n + 0.5) for n in range(len(THRESHOLDS))], 1)
         fused = logits + 0.08 * (cohort.factors[rows, :1] - 65)
         values[use] = values_of(1 / (1 + np.exp(-np.concatenate([logits, fused], 1))))

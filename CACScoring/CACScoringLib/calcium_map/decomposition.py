@@ -120,13 +120,13 @@ class SliceProbabilities:
     """Probability of calcium in each slice of the heart.
 
     Attributes:
-        slices: The slices, 1.5 mm apart.
+        grid: Grid of the slices, 1.5 mm apart.
         on_grid: Probability of each of them, float32 [n].
         on_scan: Probability of each slice of the scan, float32 [K]; NaN without heart.
         warnings: Warnings of the network.
     """
 
-    slices: HeartSlices
+    grid: ScanGrid
     on_grid: np.ndarray
     on_scan: np.ndarray
     warnings: tuple[ScanWarning, ...] = ()
@@ -173,15 +173,16 @@ def decompose_heart(
     by_reader = by_reader or {}
     _check_switched(by_reader, heart_mask)
     stored = DecompositionSettings.of(networks.slices.card, networks.decomposition.card)
-    slices = slice_probabilities(scan, heart_mask, networks.slices)
-    overlap = overlaps(slices.slices.grid, scan.image.GetSize()[2])
+    slices = heart_slices(scan, heart_mask)
+    classified = classified_slices(slices, scan.image, networks.slices)
+    overlap = overlaps(slices.grid, scan.image.GetSize()[2])
     on, off = (sorted(k for k in by_reader if by_reader[k] == is_on) for is_on in (True, False))
     is_certain = overlap[:, sorted({*on, *coronary_slices})].any(1)
-    probabilities = np.where(is_certain, np.float32(1), slices.on_grid)
+    probabilities = np.where(is_certain, np.float32(1), classified.on_grid)
     # A slice of the grid that also lies in one that is not switched off is needed there.
     probabilities[~np.delete(overlap, off, axis=1).any(1)] = 0
-    parts = calcium_map(scan, heart_mask, slices.slices, probabilities, networks.decomposition, settings or stored)
-    warnings = slices.warnings + parts.warnings
+    parts = calcium_map(scan, heart_mask, slices, probabilities, networks.decomposition, settings or stored)
+    warnings = classified.warnings + parts.warnings
     if by_reader:
         is_off = np.zeros((overlap.shape[1], 1, 1), bool)
         is_off[off] = True
@@ -193,7 +194,7 @@ def decompose_heart(
         kinds = ("slices", "territories", "lesions")
         companions = {kind: getattr(networks, kind) for kind in kinds}
         warnings += tuple(calibration_warnings(networks.decomposition, companions))
-    return DecomposedHeart(slices, parts, warnings)
+    return DecomposedHeart(classified, parts, warnings)
 
 
 def slice_probabilities(scan: CTScan, heart_mask: np.ndarray, model: LoadedModel) -> SliceProbabilities:
@@ -201,12 +202,16 @@ def slice_probabilities(scan: CTScan, heart_mask: np.ndarray, model: LoadedModel
 
     heart_mask: bool [k, j, i] on the scan's grid. Raises MaskError if it is empty or of another shape.
     """
-    slices = heart_slices(scan, heart_mask)
+    return classified_slices(heart_slices(scan, heart_mask), scan.image, model)
+
+
+def classified_slices(slices: HeartSlices, image: sitk.Image, model: LoadedModel) -> SliceProbabilities:
+    """Classify slices of a heart. image: The scan's, for its slices."""
     config = model.card.config
     box = middle_square(config["size"])
     inputs = slice_input(slices, np.arange(len(slices)), config["neighbours"], config["position"], box)
     outputs, warnings = predict(model.network, inputs, 16)
-    return SliceProbabilities(slices, outputs[:, 1], on_scan_slices(outputs[:, 1], slices, scan.image), warnings)
+    return SliceProbabilities(slices.grid, outputs[:, 1], on_scan_slices(outputs[:, 1], slices.grid, image), warnings)
 
 
 def generator_slices(grid: ScanGrid, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -229,14 +234,13 @@ def generator_slices(grid: ScanGrid, count: int) -> tuple[np.ndarray, np.ndarray
     return np.clip(nearest, 0, grid.size[2] - 1), weights[:, shown_slices]
 
 
-def on_scan_slices(on_grid: np.ndarray, slices: HeartSlices, image: sitk.Image) -> np.ndarray:
+def on_scan_slices(on_grid: np.ndarray, grid: ScanGrid, image: sitk.Image) -> np.ndarray:
     """Return values of the grid's slices, [n], for those of the scan, [K]: the highest of those centred in each.
 
     A thinner slice of the scan that holds no centre takes the nearest value. NaN beyond the grid's ends.
     """
     count = image.GetSize()[2]
-    grid = slices.grid
-    centres = grid.first[2] + grid.step[2] * np.arange(len(slices))  # in slices of the scan
+    centres = grid.first[2] + grid.step[2] * np.arange(len(on_grid))  # in slices of the scan
     values = np.full(count, np.nan, np.float32)
     for k in range(count):
         inside = np.abs(centres - k) <= 0.5

@@ -48,6 +48,8 @@ def run(options: InfoOptions, progress: Progress) -> None:
             with unpacked(options.ct) as folder:
                 series, contents = _contents(folder)
                 contents["reason"] = contents["reason"].replace(str(folder), str(options.ct))
+                inside = [replace(facts, folder=facts.folder.replace(str(folder), str(options.ct))) for facts in series]
+                series, contents["series"] = inside, [asdict(facts) for facts in inside]
         else:
             series, contents = _contents(options.ct)
     if options.table is not None:
@@ -59,7 +61,9 @@ def run(options: InfoOptions, progress: Progress) -> None:
     names = Counter(str(replace(facts, label="")) for facts in series)
     for facts in series:
         uid = f", UID {facts.uid}" if names[str(replace(facts, label=""))] > 1 else ""
-        print(f"{'*' if facts.label == scored else ' '} series {facts}{uid}{f': {facts.fault}' if facts.fault else ''}")
+        origin = f", {facts.origin}" if contents["patients"] > 1 else ""
+        fault = f": {facts.fault}" if facts.fault else ""
+        print(f"{'*' if facts.label == scored else ' '} series {facts}{origin}{uid}{fault}")
     for image in contents["images"]:
         size, spacing = "×".join(map(str, image["size"])), " × ".join(f"{step:g}" for step in image["spacing_mm"])
         fault = f": {image['fault']}" if image["fault"] else ""
@@ -84,6 +88,7 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
     from ..io.image_files import check_ct_file, read_header
     from ..io.reading import image_files
     from ..io.series import series_facts
+    from ..io.series_rule import patient_of
 
     if not path.exists():
         raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
@@ -113,12 +118,15 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
     if images:
         is_only = len(images) == 1 and not series
         scored = images[0]["name"] if is_only and not images[0]["fault"] else None
-        several = "There are image files and CT series, or several image files: give the path of one file."
+        several = (
+            "There are image files and CT series, or several image files: give the path of one file, or score all with "
+            "cac cohort FOLDER --output DIR."
+        )
         only = "It is the only image file." if scored else "Its only image file cannot be scored."
         reason = only if is_only else several
     else:
         scored, reason = _choice(path, slices, broken)
-    patients = {slice_.text("PatientID") or slice_.text("PatientName") for slice_ in slices}
+    patients = set(map(patient_of, slices))
     return series, {
         "patients": len(patients),
         "series": [asdict(facts) for facts in series],

@@ -198,7 +198,8 @@ class ScoreOptions(ExchangeOptions, UnusualOptions, EstimateOptions):
     """Score one CT, or estimate the probability of coronary calcium from a chest radiograph (--radiograph).
 
     Attributes:
-        ct: DICOM folder or ZIP archive of one, NIfTI, NRRD or MHA.
+        ct: DICOM folder or ZIP archive of one, NIfTI, NRRD or MHA; or a result, to score it again by --lesions without
+            the CT.
         output: Folder for the results (default: the CT's name followed by -cac).
         overwrite: Replace results that are already in the folder.
         heart: Heart mask to use in place of the segmented heart.

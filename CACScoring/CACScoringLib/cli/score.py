@@ -8,7 +8,7 @@ import importlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from ..core.errors import OutputError
 from ..core.files import OutputFolder
 from ..core.options import option, settings_from
 from ..core.progress import Progress
+from ..record.score_record import is_result, severe_first
 from .options import (
     NOTHING_WRITTEN,
     Command,
@@ -64,9 +65,16 @@ def _is_of_radiograph(options: ScoreOptions) -> bool:
     return bool(radiograph_input(options).pictures)
 
 
+def _is_of_result(options: ScoreOptions) -> bool:
+    """True if a stored result is to be scored again by labels."""
+    return options.ct is not None and is_result(options.ct)
+
+
 def _extras(options: ScoreOptions) -> tuple[str, ...]:
     if _is_of_radiograph(options):
         return ("torch",)
+    if _is_of_result(options):
+        return extras_of_dicom(False, options.lesions)
     settings = _settings(options)
     dicom = extras_of_dicom(settings.dicom, options.lesions)
     drawing = ("phantom",) if getattr(options, "sample", False) else ()
@@ -81,6 +89,9 @@ def run(options: ScoreOptions, progress: Progress, make_sample: Callable[[], Sam
         from . import radiograph
 
         radiograph.run(options, progress)
+        return
+    if _is_of_result(options):
+        _rescore(options, progress)
         return
     # Imported here so that `cac --help` and a mistyped option answer at once.
     from ..io.reading import stem
@@ -123,6 +134,32 @@ def totals(record: ScoreRecord, identify: bool) -> dict[str, Any]:
         for name, method in content["methods"].items()
     }
     return {key: content[key] for key in ("schema", "input", "warnings", "categories")} | {"methods": methods}
+
+
+def _rescore(options: ScoreOptions, progress: Progress) -> None:
+    """Score a stored result again by labels. Raises CTError, OutputError."""
+    from ..report.files import result_as_text
+    from ..rescoring import rescore
+    from ..run import write_result
+
+    assert options.ct is not None
+    folder = options.ct.resolve() if options.ct.is_dir() else options.ct.resolve().parent
+    if options.lesions is None:
+        raise OutputError(f"{folder} is a result. Give --lesions LABELS to score it by these, or give a CT.")
+    usual, kept = type(options)(ct=options.ct), ("lesions", "reader", "output", "overwrite")
+    names = [entry.name for entry in fields(options) if entry.name not in kept]
+    if others := [name for name in names if getattr(options, name) != getattr(usual, name)]:
+        raise OutputError(f"A result keeps its settings. Leave out {', '.join(others)}, or give the CT in its place.")
+    output = OutputFolder(options.output or Path(f"{folder.name}-labels"), options.overwrite)
+    progress.begin(["reading", "scores", "report"])
+    result = rescore(folder, options.lesions, options.reader, progress)
+    identify = result.record.acquisition.identifies
+    write_result(output, result, replace(_settings(options), identify=identify, scene=False), progress)
+    for warning in severe_first(result.record.warnings):
+        progress.warning(warning)
+    progress.done(output.path)
+    print(result_as_text(result))
+    print(f"Results: {output.path}")
 
 
 @contextlib.contextmanager

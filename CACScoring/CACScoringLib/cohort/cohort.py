@@ -31,8 +31,9 @@ from ..scans.table import scans_of_table
 from .dictionary import FILE as DICTIONARY
 from .dictionary import all_tables, dictionary_text
 from .folder import RECORD, CohortFolder, open_cohort, scan_digests
+from .reviewed import scan_row
 from .scoring import ScanJob, ScanOutcome, prepare_scoring, read_record
-from .table import columns, failures_as_csv, line, result_row, with_scores
+from .table import columns, failures_as_csv, line, with_scores
 from .workers import LOCAL, Workers, chosen_cluster, sensible_count
 
 TABLE_SECONDS = 2.0
@@ -45,6 +46,8 @@ _FINAL_STATES = ("done", "skipped", "failed")
 _TABLE_ENDINGS = (".csv", ".tsv", ".txt")
 _UID = re.compile(r", UID [\d.]+|(?<=CT series) '(?!\d+(\.\d+)?')[^']*'")
 """UIDs in messages of `reading.read_ct` about a folder's series; numbers of series are kept."""
+_PATIENT = re.compile(r", patient [^\n]*, acquired [^\n]*(?=, in )")
+"""Patient and acquisition in these messages (`series_rule.SeriesFacts.origin`)."""
 
 
 def score_cohort(
@@ -281,7 +284,8 @@ class _ScanBoard:
         if outcome.scores is None:
             return self._fail(i, outcome.reason or "", outcome.code)
         state = replace(self.states[i], state="skipped" if outcome.reused else "done")
-        self._update(with_scores(state, outcome.scores), result_row(outcome.scores))
+        record, row = scan_row(state.folder, outcome.scores)
+        self._update(with_scores(state, record), row)
 
     def _fail(self, i: int, reason: str, code: str) -> None:
         reason = reason if self._identify else _without_uids(reason)
@@ -314,5 +318,5 @@ class _ScanBoard:
 
 
 def _without_uids(reason: str) -> str:
-    """Return the reason of a failure without UIDs of series, which identify a person."""
-    return _UID.sub("", reason)
+    """Return the reason of a failure without UIDs of series, patients and dates, which identify a person."""
+    return _PATIENT.sub("", _UID.sub("", reason))

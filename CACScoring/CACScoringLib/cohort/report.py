@@ -16,17 +16,15 @@ from ..core.tables import Line, read_table
 from ..record.columns import TOTAL, Row
 from ..report.page import rendered
 from ..results import METHOD_TITLES
+from ..scoring.scores import RISK_CLASSES, class_number
 from .folder import TABLE
+from .reviewed import count_reviews, is_cohort
 
 PAGE = "cohort-report.html"
 WITHHOLDING = "beyond-calibration"
 """Code of the warning that withholds the category of an automatic score."""
 OUTLIER_COUNT = 6
 """Number of outliers shown of each kind."""
-
-_CLASSES = {"0": 0.0, "1–10": 10.0, "11–100": 100.0, "101–400": 400.0, "> 400": np.inf}
-"""Upper limits of the Agatston score's classes."""
-
 
 _PATH = re.compile(r"[^\s:'\"()]*[/\\][^\s:'\"()]*")
 
@@ -37,6 +35,8 @@ def write_cohort_report(folder: Path) -> Path:
     Scans are named by their labels in the table, without links, whose folders would name them. Raises OutputError if
     the table is missing or damaged, or the page cannot be written.
     """
+    if is_cohort(folder):
+        count_reviews(folder)
     scans, scores = _read(folder / TABLE)
     totals = [score for score in scores if score["artery"] == TOTAL]
     page = rendered(
@@ -109,14 +109,14 @@ def _methods(totals: Iterable[Row], withheld: Collection[str]) -> dict[str, dict
     for method, scores in sorted(by_method.items(), reverse=True):
         values = np.array([total["agatston"] for total in scores], float)
         is_withheld = np.array([score["status"] == "automatic" and score["scan"] in withheld for score in scores])
-        counts = Counter(np.searchsorted([*_CLASSES.values()], values[~is_withheld]).tolist())
+        counts = Counter(map(class_number, values[~is_withheld].tolist()))
         figures[METHOD_TITLES.get(method, method)] = {
             "states": Counter(total["status"] for total in scores).most_common(),
             "quartiles": np.percentile(values, (25, 50, 75)),
             "largest": values.max(),
             "zeros": int((values <= 0).sum()),
             "count": len(scores),
-            "classes": {name: counts[n] for n, name in enumerate(_CLASSES)}
+            "classes": {name: counts[n] for n, name in enumerate(RISK_CLASSES)}
             | ({"category withheld": int(is_withheld.sum())} if is_withheld.any() else {}),
         }
     return figures

@@ -11,13 +11,20 @@ from ..core.progress import ScanState
 from ..core.tables import table_text
 from ..core.text import printable
 from ..networks.configs import ESTIMATORS
-from ..record.columns import CATEGORIES, COHORT_METHOD, GEOMETRY, TOTAL, site_cells
+from ..record.columns import CATEGORIES, COHORT_METHOD, GEOMETRY, INTERVAL, TOTAL, score_cells, site_cells
 from ..record.findings import PATIENT_FEATURES
 from ..record.provenance import COLUMNS
 from ..record.score_record import ScoreRecord
+from ..results import METHOD_TITLES
 from ..scans.source import ScanSource
 
-_SCAN = ("name", "folder", "ct", "patient", "session", "scan_group", "state", "code", "reason", "scan")
+SCAN = ("name", "folder", "ct", "patient", "session", "scan_group", "state", "code", "reason", "scan")
+"""Columns of a scan whatever its scores."""
+
+_AUTOMATIC = {f"automatic_{name}": name for name in ("status", "agatston", *INTERVAL)}
+AUTOMATIC = tuple(f"{method}_{name}" for method in METHOD_TITLES for name in _AUTOMATIC)
+"""Columns of the result before its review; empty in rows that are not reviewed."""
+
 _FAT = {
     "epicardial_fat_cm3": "volume_cm3",
     "epicardial_fat_hu": "mean_hu",
@@ -38,12 +45,21 @@ _ESTIMATES = {name: (f"{name}_{_QUANTITIES[role.estimate]}", role.estimate) for 
 
 def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = ()) -> list[str]:
     """Return the columns of `cohort.csv`, see `result_row` and `line`. estimates: kinds of whole-scan estimates."""
-    names = [*_SCAN, "warnings", *Acquisition("").facts(identify), *GEOMETRY]
+    names = [*SCAN, "warnings", *Acquisition("").facts(identify), *GEOMETRY]
     for method in methods:
-        names += [f"{method}_{part}" for part in (*COHORT_METHOD, *_METHOD_COLUMNS[method])]
+        names += [f"{method}_{part}" for part in (*COHORT_METHOD, *_METHOD_COLUMNS[method], *_AUTOMATIC)]
         names += [f"{method}_{part}" for part in (*(f"agatston_{artery.key}" for artery in Artery), *PATIENT_FEATURES)]
     elsewhere = [f"non_coronary_agatston_{site.key}" for site in NonCoronary]
     return [*names, *(_ESTIMATES[network][0] for network in estimates), *COLUMNS, "seconds", *elsewhere, *_FAT]
+
+
+def automatic_cells(run: ScoreRecord) -> dict[str, object]:
+    """Return the cells of AUTOMATIC. run: Result that was reviewed."""
+    row: dict[str, object] = {}
+    for name, method in run.methods.items():
+        cells = {"status": method.status, **score_cells(method.total, method.is_map)}
+        row |= {f"{name}_{column}": cells[part] for column, part in _AUTOMATIC.items()}
+    return row
 
 
 def result_row(record: ScoreRecord) -> dict[str, object]:

@@ -30,6 +30,9 @@ _PARTIAL = ".*.partial-*"
 LAST_FILE = "scores.json"
 """File that is written last, so a folder that holds it holds a complete result."""
 
+FACTS_FILE = "facts.npz"
+"""Facts of a scan that its scores follow from (`facts.store`)."""
+
 REVIEWS = "reviews"
 """Subfolder of a result with the journals of its readings."""
 
@@ -43,6 +46,7 @@ RESULT_FILES = (
     *(LAST_FILE, "report.html", "lesions.csv", "features.csv", "scene.mrb", "heart.nii.gz", "lesions.nii.gz"),
     *("calcium_map.nii.gz", "healthy.nii.gz", "map_lesions.nii.gz", "territories.nii.gz", "pericardium.nii.gz"),
     *("saliency_vessels.nii.gz", "cohort-scan.json", "segmentation.dcm", "measurements.dcm"),
+    FACTS_FILE,
     *("view_PA.nii.gz", "evidence_PA.nii.gz", "view_lateral.nii.gz", "evidence_lateral.nii.gz"),
 )
 """Files that scoring may write, in order of removal: LAST_FILE first marks a partly removed result as incomplete."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -23,6 +24,8 @@ PACKAGES = ("numpy", "scipy", "SimpleITK", "openvino", "torch")
 _LIBRARY = Path(__file__).resolve().parents[1]
 _PACKAGE = "slicer-cac"
 _GIT_SECONDS = 10.0
+_MEASURING = (*("core", "io", "networks", "models", "calcium_map", "anatomy", "quality", "facts", "record", "scoring"),)
+"""Rooms whose code measures scans."""
 
 
 @cache
@@ -38,6 +41,16 @@ def commit() -> str:
     if file.is_file():
         return file.read_text(encoding="utf-8").strip()
     return _installed_commit() or f"{UNKNOWN}: no git checkout, and neither commit.txt nor pip names one"
+
+
+@cache
+def code_sha256() -> str:
+    """Return the SHA-256 of the code and its tables that scans are measured by, whatever version states it."""
+    digest = hashlib.sha256()
+    files = (file for room in _MEASURING for file in (_LIBRARY / room).rglob("*.py"))
+    for file in sorted((*files, *(_LIBRARY / "Resources").glob("*.csv"), _LIBRARY / "pipeline.py")):
+        digest.update(f"{file.relative_to(_LIBRARY).as_posix()}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def write_commit(library: Path) -> None:

@@ -100,9 +100,10 @@ def _read_folder(folder: Path, series: str | None) -> CTScan:
     if images and (table or len(images) > 1):
         lines = (f"  {printable(image.relative_to(folder).as_posix())}" for image in images[:MAX_LISTED])
         choice = f", or choose a series by its number or UID ({SERIES})" if table else ""
+        listed = "\n".join((*filter(None, [table]), *lines))
         raise SeriesChoiceError(
-            f"The folder holds {'CT series and ' if table else ''}{len(images)} image files. Give the path of one file"
-            f"{choice}:\n" + "\n".join((*filter(None, [table]), *lines))
+            f"The folder holds {'CT series and ' if table else ''}{len(images)} image files. Score all with cac cohort "
+            f"FOLDER --output DIR, or give the path of one file{choice}:\n{listed}"
         )
     if images:
         return replace(with_warnings(_read(images[0], None), *unread_warnings([], broken)), source=folder)

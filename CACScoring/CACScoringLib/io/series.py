@@ -21,7 +21,7 @@ from .acquisition import acquisition_of, clock, free_text
 from .dicom import DicomSlice, first_value, is_dicom, name_pattern, read_slice
 from .headers import check_headers
 from .image_files import quiet
-from .series_rule import HEART_LENGTH_MM, SeriesFacts, best_series, choice_warning, facts_of
+from .series_rule import HEART_LENGTH_MM, SeriesFacts, best_series, choice_warning, facts_of, patient_of
 from .stack import read_stack, stack_of, without_strays
 
 _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "ms after the R wave"}
@@ -165,6 +165,7 @@ def choose_candidates(
         noun = "CT series, stacks, cardiac phases or acquisitions" if is_split else "CT series"
         studies = len({c.slices[0].text("StudyInstanceUID") for c in matches})
         noun += f" of {studies} studies" if studies > 1 else ""
+        _require_one_patient(matches, noun)
         reason = f"The folder holds {len(matches)} {noun}. Choose one by its number or UID ({SERIES})"
         if len(matches) > 1 and _is_one_stack(matches):
             reason += f"; their slices make one stack, which {JOINED!r} in place of a number joins"
@@ -192,6 +193,17 @@ def choose_candidates(
     if (choice is None or len({c.uid for c in matches}) == 1) and (best := _best(matches)):
         return [best], (choice_warning(best.facts, [candidate.facts for candidate in matches]),)
     raise SeriesChoiceError(f"{reason}:\n" + "\n".join(map(str, matches)))
+
+
+def _require_one_patient(candidates: list[SeriesCandidate], noun: str) -> None:
+    """Raise SeriesChoiceError for series of several patients, which names each. noun: What the candidates are."""
+    count = len({patient_of(candidate.slices[0]) for candidate in candidates})
+    if count > 1:
+        lines = "\n".join(f"{candidate}, {candidate.facts.origin}" for candidate in candidates)
+        raise SeriesChoiceError(
+            f"The folder holds {len(candidates)} {noun} of {count} patients. Score them all with cac cohort FOLDER "
+            f"--output DIR, or give the folder of one:\n{lines}"
+        )
 
 
 def _best(candidates: list[SeriesCandidate]) -> SeriesCandidate | None:

@@ -8,6 +8,7 @@ slice thickness; field of view; cardiac phase. Of two series that are equal in a
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from ..core.acquisition import agent_named
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
+from ..core.text import printable
 from .acquisition import contrast_agent_of, free_text
 from .dicom import DicomSlice, first_value
 from .headers import check_headers, computed_warnings, density_of_kernel
@@ -76,6 +78,9 @@ class SeriesFacts:
         is_computed: True if the images were computed from others.
         fault: Reason why the slices make no stack, or their headers state no HU; empty if they can be scored.
         acquisition: Acquisition number, where the series has others.
+        folder: Folder that holds all files.
+        patient: Patient ID, else the name; empty without both. It stands in no warning.
+        acquired: Date and time of the acquisition, else of the study, as DICOM writes them; empty if not stated.
     """
 
     label: str
@@ -92,6 +97,9 @@ class SeriesFacts:
     is_computed: bool
     fault: str
     acquisition: str | None = None
+    folder: str = ""
+    patient: str = ""
+    acquired: str = ""
 
     @property
     def rank(self) -> tuple[float, ...]:
@@ -122,6 +130,12 @@ class SeriesFacts:
             *([f"acquisition {self.acquisition}"] if self.acquisition else []),
             f"{self.slices} slices over {self.length_mm:.0f} mm",
         ]
+
+    @property
+    def origin(self) -> str:
+        """Patient, acquisition and folder, for those who may see whose scan it is."""
+        patient, acquired = self.patient or "unknown", self.acquired or "at an unknown time"
+        return f"patient {printable(patient)}, acquired {printable(acquired)}, in {printable(self.folder)}"
 
     @property
     def name(self) -> str:
@@ -169,7 +183,19 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
         contrast_agent=agent_named(contrast_agent_of(images)),
         is_computed=bool(computed_warnings(images) or density_of_kernel(images)),
         fault=fault,
+        folder=os.path.commonpath([slice_.path.parent for slice_ in images]),
+        patient=patient_of(first),
+        acquired=" ".join(filter(None, (_acquired(first, "Date"), _acquired(first, "Time").partition(".")[0]))),
     )
+
+
+def patient_of(slice_: DicomSlice) -> str:
+    """Return the patient's ID, else the name; empty without both."""
+    return slice_.text("PatientID") or slice_.text("PatientName") or ""
+
+
+def _acquired(slice_: DicomSlice, part: str) -> str:
+    return slice_.text(f"Acquisition{part}") or slice_.text(f"Study{part}") or ""
 
 
 def best_series(series: Sequence[SeriesFacts]) -> SeriesFacts | None:

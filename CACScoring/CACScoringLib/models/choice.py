@@ -244,6 +244,24 @@ def load_networks(models: dict[str, StoredModel], device: str, thread: Executor 
     return Networks(**loaded)
 
 
+def recorded_networks(models: Iterable[ModelRecord]) -> Networks | None:
+    """Return the networks of a result with their cards alone, of which none can run; None without networks.
+
+    Raises:
+        ModelError: One of them is not installed.
+    """
+    loaded = {}
+    for record in models:
+        stored = (model.card for model in list_models(record.network))
+        card = next((card for card in stored if (card.name, card.sha256) == (record.name, record.sha256)), None)
+        if card is None:
+            raise ModelError(
+                f"The model {record.name} of the result is not installed. Install it, or score the CT again."
+            )
+        loaded[record.network] = LoadedModel(card, None)  # type: ignore[arg-type]  # as of a pickle
+    return Networks(**loaded) if loaded else None
+
+
 def with_verdicts(card: ModelCard, models_sha256: Mapping[str, str]) -> ModelCard:
     """Return a map's card, with the bundled map's calibration of the clinical rule if it has none.
 

@@ -347,15 +347,17 @@ def noise_warnings(scan: CTScan, heart: np.ndarray) -> list[ScanWarning]:
 
 
 def spine_warnings(pitch_mm: float | None, width_mm: float | None, age_years: int | None) -> list[ScanWarning]:
-    """Check the distance and width of vertebrae; those of children cause no severe warning."""
+    """Check the distance and width of vertebrae.
+
+    A severe warning needs both in an adult; one alone may be measured wrongly.
+    """
     is_small = max(pitch_mm or np.inf, width_mm or np.inf) < MAX_CHILD_MM
     has_shape = is_small and (pitch_mm or 0.0) > MIN_CHILD_RATIO * (width_mm or 0.0)
     is_child = has_shape if age_years is None else age_years < ADULT_YEARS
-    return run_checks(
-        "spine",
-        pitch=None if is_child else pitch_mm,
-        width=None if is_child else width_mm,
-        child_pitch=pitch_mm if is_child else None,
-        child_width=width_mm if is_child else None,
-        ratio=pitch_mm / width_mm if pitch_mm and width_mm else None,
-    )
+    facts = {"pitch": pitch_mm, "width": width_mm}
+    doubtful = {f"doubtful_{name}": size_mm for name, size_mm in facts.items()}
+    facts["ratio"] = pitch_mm / width_mm if pitch_mm and width_mm else None
+    severe = run_checks("spine", **facts, **dict.fromkeys(doubtful))
+    if is_child or sum(warning.severe is True for warning in severe) < len(doubtful):
+        return run_checks("spine", pitch=None, width=None, ratio=facts["ratio"], **doubtful)
+    return severe

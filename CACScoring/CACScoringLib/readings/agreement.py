@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from ..core.categories import CATEGORIES, category_numbers, category_of
 from ..core.errors import OutputError
 from ..core.files import OutputFolder
 from ..core.labels import NOT_CORONARY, Artery, Labelled
@@ -25,10 +26,8 @@ from ..record.provenance import provenance_of
 from ..record.score_record import read_result
 from ..review.journal import CHANGES
 from ..scoring.parts import connected_voxels
-from ..scoring.uncertainty import CATEGORIES
 from ..statistics.agreement import agreement, agreement_interval, kappa
 from ..statistics.bootstrap import LEVEL, MIN_PATIENTS, Estimate, patient_estimate, patient_mean
-from ..statistics.patient_folds import category_of
 from . import journals
 from .cases import ReviewCase
 from .work_list import WorkList
@@ -126,7 +125,7 @@ def _coronary(case: ReviewCase, reading: str, _stamp: tuple[Any, ...]) -> np.nda
 def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict[str, Estimate | None]:
     if len(pairs) < MIN_SCANS:
         return {"kappa": None, "icc": None}
-    first, second = category_of(pairs.T)
+    first, second = category_numbers(pairs.T)
     patients = [_patient(case) for case in cases]
     statistics = {
         "kappa": lambda weights: kappa(weights, first, second, len(CATEGORIES)),
@@ -221,7 +220,7 @@ def _readings(work: WorkList, case: ReviewCase) -> tuple[list[Row], list[Row]]:
             "repetition": {journals.FIRST: "1", journals.AGAIN: "2"}.get(kind, kind),
             "time": entries[-1].time,
         } | pseudonym
-        category = CATEGORIES[int(category_of(np.array(progress.agatston)))].replace("-", "–")
+        category = category_of(last.agatston).replace("-", "–")
         total = {"seconds": progress.seconds, "changes": progress.changes, "agatston": progress.agatston}
         rows.append({**head, **total, "category": category, **(journal.mark.cells if journal.mark else {})})
         heads.append(head)

@@ -104,7 +104,10 @@ def _cohort_cases(root: Path, ct: Path | None) -> list[ReviewCase]:
         name = line.text("folder")
         # Folders must be in the cohort's record, because its table may have been edited.
         if line.text("state") == "done" and name in digests and Path(name).name == name:
-            case = _case((root / name).resolve(), _find_ct(Path(line.text("ct")), root), line.text("name"), _row(line))
+            folder, is_reviewed = (root / name).resolve(), bool(line.text("threshold_automatic_status"))
+            row = table.result_row(read_result(folder)) if is_reviewed else _row(line)
+            case = _case(folder, _find_ct(Path(line.text("ct")), root), line.text("name"), row)
+            case = replace(case, group=line.text("scan_group"), patient=line.text("patient"))
             cases.append(replace(case, digest=digests[name]))
     if not cases:
         raise OutputError(f"The cohort {root} has no scan that was scored. Run its cac cohort again.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.acquisition import PSEUDONYM
+from ..core.decoding import WHEN_SET
 from ..core.files import file_sha256
 from ..core.version import VERSION, commit, core_count, package_versions, processor_name
 
@@ -42,6 +43,8 @@ class Provenance:
         settings: Settings of the run; of paths the names alone.
         settings_sha256: SHA-256 of `settings` as JSON with sorted keys and no spaces.
         packages: Versions of the loaded packages that scores depend on (`core.version.PACKAGES`).
+        facts_sha256: SHA-256 of the file of facts beside the result; empty without one.
+        code_sha256: SHA-256 of the code that measured them (`core.version.code_sha256`).
     """
 
     version: str
@@ -54,6 +57,8 @@ class Provenance:
     settings: dict[str, object] = field(default_factory=dict)
     settings_sha256: str = ""
     packages: dict[str, str] = field(default_factory=dict)
+    facts_sha256: str = field(default="", metadata=WHEN_SET)
+    code_sha256: str = field(default="", metadata=WHEN_SET)
 
     def stated(self, identify: bool) -> Provenance:
         """Return the provenance as results state it. identify: Keep the folders of paths, which often name patients."""

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..core.categories import whole_score
 from ..core.labels import Artery
 from ..record.score_record import ScoreRecord
 from ..record.scores import Lesion, LesionVoxels, MethodScore, Verdict
 from ..scoring.doubt import at_most_99_percent as percent
 from ..scoring.doubt import total_otherwise
-from ..scoring.scores import risk_class, whole_score
+from ..scoring.scores import risk_class
 from ..scoring.uncertainty import COUNTS_FROM
 
 MIN_KIND = 0.05

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..core.categories import category_of, whole_score
 from ..core.labels import Artery
 from ..core.warning_codes import ADVICE, ADVICE_AFTER_REVIEW
 from ..record.findings import Categories
@@ -15,8 +16,7 @@ from ..record.score_record import TruthRecord
 from ..record.scores import CATEGORISED_BELOW, STATUSES, MethodScore, SumScore
 from ..results import CLINICAL_TITLES
 from ..scoring.doubt import POSSIBLE_METAL_HU, at_most_99_percent, doubtful_text, possible_stents
-from ..scoring.scores import whole_score
-from ..scoring.uncertainty import TOTAL, category_of
+from ..scoring.uncertainty import TOTAL
 
 if TYPE_CHECKING:
     from ..core.ct import ScanWarning
@@ -199,7 +199,7 @@ def _category(method: MethodScore, categories: Categories | None) -> list[str]:
         return [f"not a calcium score{together}"]
     parts = [text] if (text := category_text(method)) else []
     if categories is not None:
-        parts = parts or [f"category {category_of(whole_score(method.total.clinical_agatston)).replace('-', '–')}"]
+        parts = parts or [f"category {category_of(method.total.clinical_agatston).replace('-', '–')}"]
         parts.append(f"CAC-DRS {categories.cac_drs}")
         parts += [str(categories.percentile)] if categories.percentile is not None else []
     return parts

@@ -19,6 +19,7 @@ from PIL import Image
 from .. import results
 from ..anatomy.courses import Course, artery_courses
 from ..core import files, labels, text
+from ..core.categories import CATEGORIES, LIMITS
 from ..core.errors import OutputError
 from ..core.files import read_file, resource_folder
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, TERRITORIES, Artery, NonCoronary
@@ -36,7 +37,6 @@ from ..scoring.doubt import (
     place_of,
     probability_text,
 )
-from ..scoring.uncertainty import CATEGORIES, LIMITS
 from . import headline, pictures
 from .pictures import (
     TERRITORY_OPACITY,

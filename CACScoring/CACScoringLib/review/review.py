@@ -18,12 +18,13 @@ from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
 from ..core.warning_codes import run_checks
+from ..facts.measurement import ScanFacts
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
 from ..scoring.doubt import doubts_about
 from ..scoring.lesions import find_lesions
 from ..scoring.mass import MeasuredMasses
-from ..scoring.score import LesionLabels, ScanFacts, score
+from ..scoring.score import LesionLabels, counted_masses, score
 from ..scoring.uncertainty import ScanErrors
 from .picking import brush_stroke, pick_lesion
 
@@ -169,11 +170,16 @@ class Review:
         """Return the scores of the labels. courses: Courses of the arteries, for scores with features."""
         clinical, state = None if self.clinical is None else self.clinical.result(), (self.reviewed, self.unseen())
         if courses is not None:
-            return score(self.facts, self._labels(), self.errors, clinical, courses, self._masses)
+            return self._score(clinical, courses)
         if self._scored is None or self._scored[0] != state or self._scored[1] is not clinical:
-            scored = score(self.facts, self._labels(), self.errors, clinical, measured=self._masses)
-            self._scored = state, clinical, scored
+            self._scored = state, clinical, self._score(clinical)
         return self._scored[2]
+
+    def _score(self, clinical: MethodScore | None, courses: Mapping[Artery, Course] | None = None) -> MethodScore:
+        labels = self._labels()
+        masses = counted_masses(self.facts, labels, clinical, self._masses)
+        self._masses |= masses
+        return score(self.facts, labels, self.errors, clinical, courses, masses)
 
     @property
     def table(self) -> LesionSet:

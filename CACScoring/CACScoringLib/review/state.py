@@ -16,6 +16,7 @@ from ..core.errors import CTError, UnreadableError
 from ..core.grid import Grid
 from ..core.labels import Artery, Labelled, NonCoronary
 from ..core.voxels import voxels_of
+from ..facts.measurement import ScanFacts
 from ..io.image_files import read_image
 from ..mrml.scene_content import SliceRow, content_of_folder
 from ..quality.normalisation import normalised
@@ -23,7 +24,6 @@ from ..record.provenance import Confirmation
 from ..record.score_record import ScoreRecord, record_from_text
 from ..scoring.judge import recorded_errors
 from ..scoring.lesions import labelled_voxels
-from ..scoring.score import ScanFacts
 from ..scoring.uncertainty import ScanErrors
 from ..whole_scan.estimates import recorded_estimates
 from .review import Difference, Review

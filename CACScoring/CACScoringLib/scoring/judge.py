@@ -21,6 +21,8 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary, Site, site_of
 from ..core.text import abbreviated_list
 from ..core.warning_codes import run_checks
+from ..facts.dense import DenseAnswers, DenseVoxels
+from ..facts.measurement import ScanFacts
 from ..models.cards import LoadedModel, ModelCard
 from ..models.choice import Networks, with_verdicts
 from ..networks.configs import KIND_ROWS, LESION_KINDS
@@ -29,7 +31,6 @@ from ..record.findings import BloodPool, Familiarity
 from ..record.rules import ScoringRules
 from ..record.score_record import ScoreRecord
 from ..record.scores import OUTSIDE, LesionSet, Verdict
-from .dense import DenseAnswers, DenseVoxels
 from .lesion_network import voxel_kinds
 from .lesions import find_lesions
 from .parts import (
@@ -46,7 +47,7 @@ from .parts import (
     without_devices_in_plaque,
     without_faint_stents,
 )
-from .score import LesionLabels, ScanFacts
+from .score import LesionLabels
 from .sites import coronary_probabilities, dense_voxels, map_features, second_artery, verdicts_by_place
 from .uncertainty import ScanErrors, ScoreCalibration, VerdictCalibration
 

@@ -9,9 +9,9 @@ import numpy as np
 from ..core.ct import ScanWarning
 from ..core.errors import MaskError
 from ..core.labels import MAIN_ARTERIES, TERRITORIES, Artery
+from ..facts.measurement import ScanFacts
 from .labels import ReaderLabels
 from .parts import without_slivers
-from .score import ScanFacts
 
 ORCASCORE = {Artery.LM: Artery.LAD, Artery.LAD: Artery.LCX, Artery.LCX: Artery.RCA}
 """Artery that a label of CAC means in the numbering of orCaScore, which has no left main."""

@@ -20,13 +20,14 @@ from ..core.labels import MAIN_ARTERIES, SITES, Artery, Labelled, NonCoronary
 from ..core.text import MASKS, abbreviated_list
 from ..core.voxels import voxels_of
 from ..core.warning_codes import run_checks
+from ..facts.dense import DenseVoxels
+from ..facts.measurement import ScanFacts
 from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, LesionSet
-from .dense import DenseVoxels
 from .judge import judge_map
 from .lesions import find_lesions, labelled_voxels
 from .parts import connected_voxels
-from .score import LesionLabels, ScanFacts
+from .score import LesionLabels
 from .scores import rules_of_map
 from .sites import complete_map, dense_voxels, verdicts_by_place
 from .uncertainty import VerdictCalibration

@@ -13,7 +13,7 @@ displaces of the tissue is left out: at 3.16 g/cm³ that is 1 % of the mass.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +33,12 @@ NOT_TISSUE_HU = -300.0
 MIN_RING = 20
 """Voxels of a ring from which a background follows."""
 
+FARTHEST_PLACE = 1.5
+"""Largest offset of a place where a region is measured again, in widths of the region."""
+
 _PLACES = tuple(
     (distance * math.sin(angle), distance * math.cos(angle))
-    for distance in (1.0, 1.5)
+    for distance in (1.0, FARTHEST_PLACE)
     for angle in np.arange(8) * math.pi / 4
 )
 """Places (row, column) where a region is measured again for the standard error, in widths of the region."""
@@ -54,9 +57,10 @@ MeasuredMasses = dict[tuple[bool, bytes], Mass]
 """Masses of lesions of the map (True) or the CT, by the places of all calcium that they depend on."""
 
 
-def mass_columns(masses: Sequence[Mass]) -> dict[str, list[float | None]]:
+def mass_columns(masses: Iterable[Mass]) -> dict[str, list[float | None]]:
     """Return columns of a `LesionSet` with the masses of its rows."""
-    values, errors = [mass for mass, _ in masses], [error for _, error in masses]
+    rows = tuple(masses)
+    values, errors = [mass for mass, _ in rows], [error for _, error in rows]
     return {"mass_mg": values, "integrated_mass_mg": values, "mass_standard_error_mg": errors}
 
 
@@ -67,8 +71,8 @@ def lesion_masses(
     calibration: MassCalibration,
     elsewhere: np.ndarray | None = None,
     of_map: bool = False,
-    measured: MeasuredMasses | None = None,
-) -> list[Mass]:
+    known: Mapping[tuple[bool, bytes], Mass] | None = None,
+) -> MeasuredMasses:
     """Measure each lesion against its own background.
 
     A voxel near several lesions belongs to the nearest. The background is the mean of a ring about the region, without
@@ -85,24 +89,25 @@ def lesion_masses(
         calibration: Mass calibration of the scan.
         elsewhere: Flat indices of calcium that is no lesion of these and counts nowhere; None without any.
         of_map: True for lesions of a calcium map.
-        measured: Masses measured before in the scan, to which new ones are added.
+        known: Masses measured before in the scan. A lesion is measured again only if the calcium about it has changed.
 
     Returns:
         The mass of each lesion, in their order.
     """
     sums = _Sums(hu, lesions.voxels, elsewhere, spacing_mm)
     c, voxel_mm3 = calibration.mg_per_cm3_per_hu / 1000, math.prod(spacing_mm)
-    masses, measured = [], {} if measured is None else measured
+    known, masses = known or {}, MeasuredMasses()
     for number, pseudo_mass in zip(lesions.ids, lesions.columns["pseudo_mass_hu_mm3"], strict=True):
         box = sums.box_of(number)
         key = of_map, sums.surroundings(number, box)
-        if key not in measured:
+        if key in known:
+            masses[key] = known[key]
+        else:
             area = sums.area_of(number, box)
             excess = pseudo_mass / voxel_mm3 if of_map else sums.above_ring(area)
             error = None if excess is None else sums.standard_error(area)
             mass_mg, error_mg = (None if n is None else c * n * voxel_mm3 for n in (excess, error))
-            measured[key] = mass_mg, error_mg
-        masses.append(measured[key])
+            masses[key] = mass_mg, error_mg
     return masses
 
 

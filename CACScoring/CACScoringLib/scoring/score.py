@@ -6,44 +6,18 @@ The labels come from the networks, from a reader's label map, or from a review; 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from ..anatomy.courses import Course
-from ..anatomy.heart_region import HeartRegion
-from ..core.ct import CTScan
 from ..core.labels import Artery, NonCoronary, Site
-from ..record.findings import BloodPool, MassCalibration
+from ..facts.measurement import ScanFacts
 from ..record.rules import ScoringRules
 from ..record.scores import COUNTED, Lesion, LesionSet, LesionVoxels, MethodScore
-from .dense import DenseAnswers
 from .features import features_of
 from .mass import MAX_MEASURED, MeasuredMasses, lesion_masses, mass_columns
 from .ostium import ostial_calcium
 from .scores import method_score, non_coronary_score
 from .uncertainty import ScanErrors, with_intervals
-
-
-@dataclass(frozen=True)
-class ScanFacts:
-    """Facts of a scan that labels and scores follow from, whatever counts and however it is calibrated.
-
-    Attributes:
-        scan: The scan as scored.
-        region: Heart and territories.
-        rules: Rules of the clinical score.
-        blood: Blood and noise; None if not measured.
-        calibration: Mass calibration; None in results of earlier versions, which get no masses.
-        answers: The lesion network's answers about everything dense; None where it was not asked.
-    """
-
-    scan: CTScan
-    region: HeartRegion
-    rules: ScoringRules = field(default_factory=ScoringRules)
-    blood: BloodPool | None = None
-    calibration: MassCalibration | None = None
-    answers: DenseAnswers | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +52,7 @@ def score(
     errors: ScanErrors,
     clinical: MethodScore | None = None,
     courses: Mapping[Artery, Course] | None = None,
-    measured: MeasuredMasses | None = None,
+    masses: MeasuredMasses | None = None,
 ) -> MethodScore:
     """Measure lesions, add up those that count, and state the errors of the sums.
 
@@ -88,14 +62,10 @@ def score(
         errors: Errors of scores in the scan.
         clinical: Clinical score, for a calcium map: its calcium outside the arteries counts for no lesion.
         courses: Courses of the arteries, for the features of lesions; None for a score without features.
-        measured: Masses that the caller keeps from one score of the scan to the next, to which new ones are added. A
-            lesion is measured again only if the calcium about it has changed.
+        masses: Masses of these labels by `counted_masses`; None to measure them.
     """
-    if clinical is None:
-        outside: LesionVoxels | None = labels.lesions.non_coronary.voxels
-    else:
-        outside = None if clinical.non_coronary is None else clinical.outside_set.voxels
-    table, has_masses = _with_masses(facts, labels, None if outside is None else outside.flat, measured)
+    masses = counted_masses(facts, labels, clinical) if masses is None else masses
+    table, has_masses = _with_masses(facts, labels, masses)
     elsewhere = None if clinical is None else clinical.non_coronary
     if clinical is None and labels.knows_elsewhere:
         is_reviewed = labels.status == "reviewed" and NonCoronary in labels.of_reader
@@ -121,25 +91,45 @@ def root_at_ostia(
     )
 
 
-def _with_masses(
-    facts: ScanFacts, labels: LesionLabels, outside: np.ndarray | None, measured: MeasuredMasses | None
-) -> tuple[LesionSet, bool]:
-    """Return the lesions with the masses of those that count, and True if these were measured.
+def counted_masses(
+    facts: ScanFacts,
+    labels: LesionLabels,
+    clinical: MethodScore | None = None,
+    known: MeasuredMasses | None = None,
+) -> MeasuredMasses:
+    """Measure the masses of lesions that count, in their order.
 
-    They are not of more than MAX_MEASURED lesions, which are mostly noise.
+    They are not measured of more than MAX_MEASURED lesions, which are mostly noise.
 
     Args:
         facts: Facts of the scan.
         labels: Labels of the lesions.
-        outside: Flat indices of calcium outside the arteries.
-        measured: As of `score`.
+        clinical: As of `score`.
+        known: Masses by an earlier call, of which those are kept whose surroundings are the same.
     """
+    counted = labels.lesions.of_status(COUNTED)
+    if not _measures_masses(facts, counted):
+        return {}
+    if clinical is None:
+        outside: LesionVoxels | None = labels.lesions.non_coronary.voxels
+    else:
+        outside = None if clinical.non_coronary is None else clinical.outside_set.voxels
+    scan, elsewhere = facts.scan, None if outside is None else outside.flat
+    assert facts.calibration is not None
+    calcium = counted, facts.calibration, elsewhere, labels.rules.is_map
+    return lesion_masses(scan.hu, scan.image.GetSpacing(), *calcium, known)
+
+
+def _measures_masses(facts: ScanFacts, counted: LesionSet) -> bool:
+    return facts.calibration is not None and len(counted.ids) <= MAX_MEASURED
+
+
+def _with_masses(facts: ScanFacts, labels: LesionLabels, masses: MeasuredMasses) -> tuple[LesionSet, bool]:
+    """Return the lesions with the masses of those that count, and True if these were measured."""
     table = labels.lesions
     is_counted = [status == COUNTED for status in table.statuses]
-    if facts.calibration is None or sum(is_counted) > MAX_MEASURED:
+    if not _measures_masses(facts, table.part(is_counted)):
         return table, False
-    spacing_mm, counted = facts.scan.image.GetSpacing(), table.part(is_counted)
-    calcium = counted, facts.calibration, outside, labels.rules.is_map, measured
-    masses = iter(lesion_masses(facts.scan.hu, spacing_mm, *calcium))
-    of_rows = [next(masses) if counts else (None, None) for counts in is_counted]
+    of_counted = iter(masses.values())
+    of_rows = [next(of_counted) if counts else (None, None) for counts in is_counted]
     return table.with_columns(**mass_columns(of_rows)), True

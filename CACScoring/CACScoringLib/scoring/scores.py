@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.categories import whole_score
 from ..core.errors import CTError
 from ..core.labels import MAIN_ARTERIES, AnySite, Artery, NonCoronary, SiteMap
 from ..record.findings import Categories, Percentile
@@ -169,12 +170,6 @@ def categories_of(clinical: MethodScore, percentile: Percentile | None = None) -
         clinical.probabilities_withheld,
         ROUNDING,
     )
-
-
-def whole_score(agatston: float) -> int:
-    """The integer a class is read from (see the module's docstring). Raises ValueError for a negative score."""
-    _check_score(agatston)
-    return 0 if agatston == 0 else max(1, math.floor(agatston + 0.5))
 
 
 def risk_class(agatston: float) -> str:

@@ -18,8 +18,8 @@ from ..core.ct import CTScan
 from ..core.errors import CTError
 from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES, SITE_OF, TERRITORIES, Artery, NonCoronary
+from ..facts.dense import DenseVoxels
 from ..record.scores import LesionSet, Verdict
-from .dense import DenseVoxels
 from .parts import touching, without_slivers
 from .uncertainty import log_odds
 

@@ -18,7 +18,6 @@ regression of absolute differences. The factor is the half-normal one, 1.96 Â· â
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit, ndtr
 
+from ..core.categories import CATEGORIES, LIMITS
 from ..core.errors import WrongValueError
 from ..core.labels import MAIN_ARTERIES, Artery, SiteMap
 from ..quality.calibration import CalibrationRange, Repeatability
@@ -38,11 +38,6 @@ from .doubt import decisive_lesions, possible_stents, total_without_stents
 
 LEVEL = 0.9
 """Coverage of all intervals."""
-
-LIMITS = (1.0, 100.0, 400.0)
-"""Agatston scores between the categories."""
-
-CATEGORIES = ("0", "1-99", "100-399", "400+")
 
 TOTAL = "total"
 
@@ -65,11 +60,6 @@ half, almost all was false."""
 LEAST_PROBABILITY, LEAST_BY_PLACE = 1e-3, 0.02
 """Least probability of either answer that log-odds are taken of, by the networks and by a territory, whose border is no
 more exact than some mm."""
-
-
-def category_of(agatston: float) -> str:
-    """Return the one of CATEGORIES that a score belongs to."""
-    return CATEGORIES[bisect.bisect_right(LIMITS, agatston)]
 
 
 class LesionAmounts(NamedTuple):

@@ -9,14 +9,6 @@ import numpy as np
 
 CATEGORY_LIMITS = (0.0, 100.0, 400.0)
 """Agatston scores at which categories begin: above 0, from 100, from 400."""
-CATEGORY_TITLES = ("0", "1–99", "100–399", "≥ 400")
-"""Titles by the numbers of `category_of`."""
-
-
-def category_of(agatston: np.ndarray) -> np.ndarray:
-    """Category of scores, int, of the same shape: 0; 1 above 0; 2 from 100; 3 from 400."""
-    score = np.asarray(agatston, float)
-    return (score > 0).astype(int) + (score >= CATEGORY_LIMITS[1]) + (score >= CATEGORY_LIMITS[2])
 
 
 def parts_by_patient(

@@ -21,6 +21,7 @@ from ..core.grid import bounding_box, triple
 from ..core.labels import MAIN_ARTERIES
 from ..core.scan_grid import ScanGrid
 from ..core.warning_codes import run_checks
+from ..facts.dense import DenseVoxels
 from ..models.cards import LoadedModel
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..networks.configs import RadiomicsConfig
@@ -28,7 +29,6 @@ from ..quality.acquisition import measure_blood
 from ..record.findings import BloodPool
 from ..record.rules import ScoringRules
 from ..record.scores import LesionSet, Verdict
-from ..scoring.dense import DenseVoxels
 from ..scoring.doubt import METAL_HU
 from ..scoring.lesions import find_lesions
 from ..scoring.sites import candidate_region, verdicts_by_place

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from CACScoringLib.cohort.reviewed import count_reviews, is_cohort
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import ChangedError, MaskError
 from CACScoringLib.core.labels import Artery
@@ -151,6 +152,8 @@ class OpenReview(RecordedReview):
             export_review(folder, reviewed, self.review.record, overwrite=True)
             if dicom and (files := self._dicom_files):
                 write_dicom(reviewed, files, folder / "dicom", True, Progress())
+            if is_cohort(self.case.folder.parent):
+                count_reviews(self.case.folder.parent)
             with self.lock:
                 self.note("export", reader, name, 0.0)
         return folder

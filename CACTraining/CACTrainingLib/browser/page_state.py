@@ -6,8 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
+from CACScoringLib.core.categories import category_of
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
 from CACScoringLib.core.warning_codes import SEVERE
 from CACScoringLib.readings.cases import ReviewCase
@@ -24,8 +23,6 @@ from CACScoringLib.review.output import ABOUT_CANDIDATES
 from CACScoringLib.review.review import Review
 from CACScoringLib.review.scan_review import ScanReview
 from CACScoringLib.scoring.doubt import impact
-from CACScoringLib.scoring.uncertainty import CATEGORIES
-from CACScoringLib.statistics.patient_folds import category_of
 
 
 def page_state(review: ScanReview, version: int, undecided: Mapping[str, Collection[int]]) -> dict[str, Any]:
@@ -182,7 +179,7 @@ def _facts(case: ReviewCase, progress: ReadingProgress) -> dict[str, Any]:
         "group": case.group,
         "status": "reviewed" if is_reviewed else case.status,
         "agatston": agatston,
-        "category": CATEGORIES[int(category_of(np.array([agatston]))[0])] if has_category else "",
+        "category": category_of(agatston) if has_category else "",
         "interval": None if is_reviewed else case.interval,
         "warnings": sorted(codes, key=lambda code: code not in SEVERE),
         "severe": any(code in SEVERE for code in codes),

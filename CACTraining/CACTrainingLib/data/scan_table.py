@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from CACScoringLib.core.categories import category_numbers
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import TableError
 from CACScoringLib.core.files import read_json
@@ -30,7 +31,7 @@ from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Line, Table, read_table
-from CACScoringLib.statistics.patient_folds import category_of, parts_by_patient
+from CACScoringLib.statistics.patient_folds import parts_by_patient
 
 from ..phantom import AGATSTON_PER_MG
 from ..project.files import ProjectScan
@@ -288,7 +289,7 @@ def folds(scans: Sequence[TableScan], count: int, seed: int = 0) -> list[list[st
     Raises TableError if patients, or scans of the most common category of score, are fewer than the parts.
     """
     patients, names = (np.array([getattr(scan, name) for scan in scans]) for name in ("patient", "name"))
-    category = category_of(np.array([scan.total for scan in scans]))
+    category = category_numbers(np.array([scan.total for scan in scans]))
     commonest, distinct = max(np.bincount(category), default=0), len(np.unique(patients))
     if count < 2 or min(distinct, commonest) < count:
         raise TableError(f"{distinct} patients ({commonest} of one category) cannot be split in {count}. Give more.")

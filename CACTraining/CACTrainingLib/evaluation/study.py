@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 
 from CACScoringLib.cohort.workers import sensible_count
+from CACScoringLib.core.categories import CATEGORY_TITLES, category_numbers
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.progress import Progress, duration_text
 from CACScoringLib.core.tables import write_table
 from CACScoringLib.statistics.bootstrap import RESAMPLES, BootstrapResult, paired_difference
-from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 
 from .experiment import (
     HELD_OUT,
@@ -192,7 +192,7 @@ def _data_section(cohort: Cohort, failed: Mapping[ExperimentRun, str]) -> Sectio
     rows_by_use = (cohort.training(HELD_OUT), cohort.held_out)
     counts = []
     for title, rows in zip(USES.values(), rows_by_use, strict=True):
-        categories = np.bincount(category_of(cohort.score[rows]), minlength=len(CATEGORY_TITLES))
+        categories = np.bincount(category_numbers(cohort.score[rows]), minlength=len(CATEGORY_TITLES))
         counts.append((title, cohort.n_patients(rows), len(rows), *categories.tolist()))
     reasons = [
         (f"{run.configuration.title}, fold {run.fold + 1}", reason)

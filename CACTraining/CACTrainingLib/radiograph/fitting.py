@@ -24,6 +24,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
+from CACScoringLib.core.categories import category_numbers
 from CACScoringLib.core.errors import CTError, DataError, ModelError
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.progress import Progress
@@ -32,7 +33,7 @@ from CACScoringLib.networks.configs import STANDARD_MM, RadiographNetConfig
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.score import FACTORS, factors_key, image_key, probabilities
 from CACScoringLib.statistics.bootstrap import patient_estimate
-from CACScoringLib.statistics.patient_folds import category_of, parts_by_patient
+from CACScoringLib.statistics.patient_folds import parts_by_patient
 from CACScoringLib.statistics.roc import above, area_name, area_under_curve
 
 from ..data.scan_table import TableScan
@@ -167,7 +168,7 @@ def validation_split(
     cases = np.arange(len(data)) if cases is None else cases
     if not 0 < proportion <= 0.5:
         raise DataError(f"The proportion for validation is {proportion:g}; give one above 0, 0.5 at most.")
-    category, patients = category_of(check_label(data, label))[cases], data.patients[cases]
+    category, patients = category_numbers(check_label(data, label))[cases], data.patients[cases]
     most = int(np.bincount(category).max())
     parts = min(round(1 / proportion), max(2, most))
     if min(most, len(np.unique(patients))) < parts:

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.categories import CATEGORY_TITLES, category_numbers
 from CACScoringLib.core.errors import TableError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.tables import Table, read_table
 from CACScoringLib.statistics.agreement import kappa
 from CACScoringLib.statistics.bootstrap import RESAMPLES
 from CACScoringLib.statistics.patient_folds import CATEGORY_LIMITS as LIMITS
-from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 from CACScoringLib.statistics.survival import concordance, hazard_ratios, kaplan_meier, log_rank
 
 from ..data.scan_table import SEXES
@@ -78,7 +78,7 @@ class Events:
     @property
     def true(self) -> np.ndarray:
         """True categories, index in CATEGORY_TITLES [n]."""
-        return category_of(self.score)
+        return category_numbers(self.score)
 
     @property
     def known_factors(self) -> dict[str, np.ndarray]:
@@ -131,7 +131,7 @@ def _predicted(table: Table) -> tuple[np.ndarray, np.ndarray, str]:
         columns = f"predicted_agatston, or {', '.join(PROBABILITIES)}"
         raise TableError(f"The table {table.path} has no {columns}. Add one of them.")
     score = _numbers(table, "predicted_agatston")
-    return category_of(score), score, "The predicted category is that of the predicted score."
+    return category_numbers(score), score, "The predicted category is that of the predicted score."
 
 
 def _numbers(table: Table, name: str, high: float = math.inf, integers: bool = False) -> np.ndarray:

@@ -18,13 +18,13 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.preprocessing import StandardScaler
 
+from CACScoringLib.core.categories import CATEGORY_TITLES, category_numbers
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.models.cards import LoadedModel, read_network
 from CACScoringLib.networks.radiograph import RadiographNet
 from CACScoringLib.statistics.agreement import kappa
-from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 from CACScoringLib.statistics.roc import above, area_under_curve
 from CACScoringLib.statistics.survival import concordance
 
@@ -172,7 +172,7 @@ class RadiographStudy(Experiment):
     def events(self) -> tuple[np.ndarray, np.ndarray]:
         """Times and occurrence of simulated events, the same for all scans of a patient."""
         _, first, patient = np.unique(self.cohort.patients, return_index=True, return_inverse=True)
-        years, event = simulate_events(category_of(self.truth[first]), self.settings.budget.seed)
+        years, event = simulate_events(category_numbers(self.truth[first]), self.settings.budget.seed)
         return years[patient], event[patient]
 
     @property
@@ -244,7 +244,7 @@ class RadiographStudy(Experiment):
         }
         return {
             **by_threshold,
-            CATEGORY: {"truth": category_of(truth), "value": likely_category(values)},
+            CATEGORY: {"truth": category_numbers(truth), "value": likely_category(values)},
             EVENTS: {"truth": np.where(event, years, -years), "value": values.sum(1)},
         }
 

@@ -18,11 +18,12 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.nn import functional
 
+from CACScoringLib.core.categories import category_numbers
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.options import option
 from CACScoringLib.networks.configs import STANDARD_MM, RadiographNetConfig
 from CACScoringLib.networks.radiograph import AMOUNTS_MM, CELL, RadiographNet, cut_out
-from CACScoringLib.statistics.patient_folds import CATEGORY_LIMITS, category_of
+from CACScoringLib.statistics.patient_folds import CATEGORY_LIMITS
 from CACScoringLib.statistics.roc import above, area_name, areas
 
 from ..data.scan_table import LABELS
@@ -79,7 +80,7 @@ class RadiographTraining:
         batch_size: Pictures per step.
         learning_rate: Learning rate of AdamW.
         weight_decay: Weight decay of AdamW.
-        shares: Shares of the score's categories (`category_of`) in a batch.
+        shares: Shares of the score's categories (`category_numbers`) in a batch.
         drawn_share: Share of pictures with calcium drawn anew or removed, in categories that have both kinds.
         scale_spread: Standard deviation of the logarithm of a factor on the calcium.
         first_scale: Further factor on it in the first step, which falls to 1 until `eased_until`.
@@ -211,7 +212,7 @@ class Pictures:
         cases, numbers, scores = zip(*pictures, strict=True)
         self.pictures, self.scores = np.column_stack([cases, numbers]), np.array(scores)
         self.is_own = self.pictures[:, 1] == PATIENTS
-        self.category = category_of(self.scores)
+        self.category = category_numbers(self.scores)
         self.settings, self.data = settings, data
         if len(np.unique(self.category)) < 2:
             raise DataError("All training radiographs are of one category of the score. Give patients of others too.")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.categories import CATEGORY_TITLES, category_numbers, whole_scores
 from CACScoringLib.quality.calibration import Limits
-from CACScoringLib.scoring.scores import ROUNDING, whole_score
+from CACScoringLib.scoring.scores import ROUNDING
 from CACScoringLib.statistics.agreement import Statistic, icc, kappa, limits_of_agreement, rank_correlation, slope
 from CACScoringLib.statistics.bootstrap import mean
-from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES
 
 from ..evaluation import figures as drawings
 from ..evaluation.measures import (
@@ -76,12 +76,7 @@ class ComparedScans(ExperimentComparison):
         )
 
 
-def categories(agatston: np.ndarray) -> np.ndarray:
-    """Index of each score's category in CATEGORY_TITLES."""
-    return np.searchsorted(LEAST, [whole_score(score) for score in np.ravel(agatston)], side="right")
-
-
-category_kappa: Statistic = of_classes(partial(kappa, classes=len(CATEGORY_TITLES)), categories)
+category_kappa: Statistic = of_classes(partial(kappa, classes=len(CATEGORY_TITLES)), category_numbers)
 """Weighted kappa of the totals' categories."""
 
 
@@ -106,7 +101,7 @@ def limits_of_pairs(reference: np.ndarray, measured: np.ndarray) -> Limits | Non
 
 def reach(least: int, scores: np.ndarray) -> np.ndarray:
     """True for each score that, rounded, is at least `least`."""
-    return np.array([whole_score(score) >= least for score in scores], bool)
+    return whole_scores(scores) >= least
 
 
 SCALE: dict[str, Any] = {"unit": "Agatston score", "linear_to": 10.0}
@@ -152,7 +147,7 @@ def _totals(compared: ComparedScans) -> Section:
 def _category_section(compared: ComparedScans) -> Section:
     parts = {METHODS[m]: compared.totals[compared.totals.method == m] for m in compared.methods}
     text = f"Four categories by the Agatston score: {', '.join(CATEGORY_TITLES)}. {ROUNDING}"
-    table = count_table(TEXTS, "categories", ("Reference", "Found"), CATEGORY_TITLES, parts, categories)
+    table = count_table(TEXTS, "categories", ("Reference", "Found"), CATEGORY_TITLES, parts, category_numbers)
     return Section("categories", "Categories", (text,), (table,))
 
 
@@ -164,7 +159,7 @@ def _detection(compared: ComparedScans) -> Section:
         table_of_least = compared.totals.assign(
             truth=reach(least, compared.totals.truth), value=reach(least, compared.totals.value)
         )
-        true = [whole_score(scan.reference_total) >= least for scan in compared.scans]
+        true = reach(least, np.array([scan.reference_total for scan in compared.scans]))
         rows.append(heading(f"≥ {least}: {sum(true)} of {len(true)} scans by the reference", columns))
         measures = rates(titles, table_of_least)
         rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
@@ -216,8 +211,10 @@ def _icc_of_ln(weights: np.ndarray, reference: np.ndarray, measured: np.ndarray)
 
 MEASURES: dict[str, Statistic] = {
     "κ of categories, linear weights": category_kappa,
-    "κ of categories, quadratic weights": of_classes(partial(kappa, classes=len(CATEGORY_TITLES), power=2), categories),
-    "Same category": of_classes(agreement_rate, categories),
+    "κ of categories, quadratic weights": of_classes(
+        partial(kappa, classes=len(CATEGORY_TITLES), power=2), category_numbers
+    ),
+    "Same category": of_classes(agreement_rate, category_numbers),
     "ICC": icc,
     "ICC of ln(1 + score)": _icc_of_ln,
     "Rank correlation": rank_correlation,
@@ -242,7 +239,9 @@ def main_section(raters: Raters, layout: Layout) -> Section:
         return Section("main_figures", "Main figures", (), tuple(tables), values=(rows,))
     part = rows[rows.method == comparator]
     scores, sides = {comparator: part}, ("Reference", "Found")
-    tables.append(count_table(TEXTS, "categories_other", sides, CATEGORY_TITLES, scores, categories, other=comparator))
+    tables.append(
+        count_table(TEXTS, "categories_other", sides, CATEGORY_TITLES, scores, category_numbers, other=comparator)
+    )
     differences = zip(tables[0].columns, tables[0].rows[0], strict=True)
     text = [f"{title}, κ of categories: {cell_text(cell)}." for title, cell in differences if " − " in title]
     draw = partial(drawings.bland_altman, rows=part, methods=[comparator], **SCALE, **DIFFERENCES)

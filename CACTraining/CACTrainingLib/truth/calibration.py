@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.categories import CATEGORIES, category_numbers
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.text import counted
@@ -34,15 +35,7 @@ from CACScoringLib.models.store import update_card
 from CACScoringLib.networks.configs import JUDGES, SCORING
 from CACScoringLib.quality.calibration import CalibrationRange
 from CACScoringLib.scoring.sites import INTERCEPT, MAP_FEATURES, coronary_probabilities
-from CACScoringLib.scoring.uncertainty import (
-    CATEGORIES,
-    COUNTS_FROM,
-    LIMITS,
-    TOTAL,
-    LesionCalibration,
-    ScoreCalibration,
-    Uncertainty,
-)
+from CACScoringLib.scoring.uncertainty import COUNTS_FROM, TOTAL, LesionCalibration, ScoreCalibration, Uncertainty
 from CACScoringLib.statistics.patient_folds import parts_by_patient
 from CACScoringLib.statistics.roc import threshold_at
 
@@ -352,7 +345,7 @@ def _coverage(scores: Sequence[KnownScore]) -> dict[str, list[int]]:
         for n in np.flatnonzero(fold == number).tolist():
             low, high = errors.interval(lesions[n])
             is_covered[n] = low <= truths[n] <= high
-    classes = np.searchsorted(LIMITS, truths, side="right")
+    classes = category_numbers(truths)
     return {name: [int(is_covered[classes == c].sum()), int((classes == c).sum())] for c, name in enumerate(CATEGORIES)}
 
 

@@ -22,6 +22,7 @@ from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.files import read_json
 from CACScoringLib.core.labels import MAIN_ARTERIES
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.facts.dense import DenseVoxels
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import StoredModel, read_card
 from CACScoringLib.models.choice import Networks, load_networks
@@ -32,7 +33,6 @@ from CACScoringLib.quality.calibration import facts_of
 from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import ScoreResult
-from CACScoringLib.scoring.dense import DenseVoxels
 from CACScoringLib.scoring.judge import lesions_beneath
 from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.scoring.sites import map_features, verdicts_by_place

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.categories import CATEGORIES, LIMITS, category_numbers, category_of
 from CACScoringLib.core.errors import CTError, TooFewError
 from CACScoringLib.models.cards import NAME, SAMPLE, ModelCard, StoredModel, list_models
 from CACScoringLib.models.store import calibrated, install_copy
@@ -29,21 +30,14 @@ from CACScoringLib.record.findings import CalibratedOn
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.record.scores import CATEGORISED_BELOW, Lesion, Verdict
 from CACScoringLib.scoring.parts import CORONARY_KINDS
-from CACScoringLib.scoring.uncertainty import (
-    CATEGORIES,
-    LIMITS,
-    TOTAL,
-    LesionAmounts,
-    ScoreCalibration,
-    log_odds,
-)
+from CACScoringLib.scoring.uncertainty import TOTAL, LesionAmounts, ScoreCalibration, log_odds
 from CACScoringLib.statistics.agreement import Statistic, icc, slope
 from CACScoringLib.statistics.patient_folds import parts_by_patient
 
 from ..evaluation.measures import ExperimentComparison, Measure, long_table, mean_difference, mean_value, value_row
 from ..evaluation.parts import METHODS, Section, TablePart, count
 from ..training.fits import FOLDS, FORMER, FORMER_SCANS
-from .agreement import LEAST, TEXTS, categories, category_kappa, f1_at
+from .agreement import LEAST, TEXTS, category_kappa, f1_at
 from .calibration import MIN_PATIENTS, CalibrationFit, calibrate
 from .measured_scans import MeasuredScan
 from .records import ComparedScan
@@ -250,8 +244,8 @@ def _check_enough(scans: Sequence[ComparedScan]) -> None:
             f"{patients} patients have a reference and an automatic clinical score; a calibration needs "
             f"{MIN_PATIENTS} at least. Scans that an earlier version scored count after scoring with --overwrite."
         )
-    with_calcium = {scan.patient for scan in scans if scan.reference_total >= LIMITS[0]}
-    without = {scan.patient for scan in scans if scan.reference_total < LIMITS[0]}
+    with_calcium = {scan.patient for scan in scans if category_of(scan.reference_total) != CATEGORIES[0]}
+    without = {scan.patient for scan in scans if category_of(scan.reference_total) == CATEGORIES[0]}
     if min(len(with_calcium), len(without)) < MIN_OF_EACH:
         raise TooFewError(
             f"A calibration needs {MIN_OF_EACH} patients with coronary calcium and {MIN_OF_EACH} without any."
@@ -302,7 +296,7 @@ def section(result: Recalibration, name: str, base: str) -> Section:
 def _agreement(result: Recalibration) -> TablePart:
     rows = []
     for (scan, record), crossed in zip(result.cases, result.cross_fitted, strict=True):
-        place, after = int(categories(np.array([scan.reference_total]))[0]), crossed["automatic"]
+        place, after = int(category_numbers(np.array(scan.reference_total))), crossed["automatic"]
         before = record.categories.probabilities if record.categories else {}
         for method, probabilities, score in (
             ("before", before, scan.measured("automatic")),

@@ -20,7 +20,7 @@ from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.models.cards import list_models
 from CACScoringLib.models.store import store_repeatability
 from CACScoringLib.quality.calibration import Limits, Repeatability
-from CACScoringLib.scoring.scores import ROUNDING, whole_score
+from CACScoringLib.scoring.scores import ROUNDING, class_number
 from CACScoringLib.statistics.agreement import (
     LIMIT_FACTOR,
     Statistic,
@@ -45,7 +45,6 @@ LEVELS = {AGATSTON: (10.0, 100.0, 400.0), MG: (3.0, 10.0, 30.0), "HU·mm³": (30
 
 CLASSES = ("0–10", "11–100", "101–400", "> 400")
 """Risk categories by the Agatston score, as in table 5 of van Velzen et al."""
-_HIGHEST = (10, 100, 400)
 
 POSITIVE_IN_EITHER = "Relative difference, positive in either scan"
 POSITIVE_IN_BOTH = "Relative difference, positive in both"
@@ -96,7 +95,7 @@ def category_measures(sample: Sample) -> tuple[Measure, Measure]:
 
 def category(agatston: np.ndarray) -> np.ndarray:
     """Index of each score's class in CLASSES."""
-    return np.searchsorted(_HIGHEST, [whole_score(score) for score in np.ravel(agatston)])
+    return np.array([max(class_number(score) - 1, 0) for score in np.ravel(agatston)], int)
 
 
 def limits(records: Sequence[ComparedScan], method: str, quantity: str, of: str = "total") -> Limits | None:

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.categories import CATEGORY_TITLES, category_numbers
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.pictures import patch_picture
-from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES
 
 from ..evaluation.jobs import SCANS
 from ..evaluation.measures import (
@@ -35,7 +35,7 @@ from ..evaluation.measures import (
 )
 from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, TablePart, count, heading
 from ..references.reference import ReferenceScan
-from .agreement import TEXTS, ComparedScans, Raters, categories, category_kappa, reach
+from .agreement import TEXTS, ComparedScans, Raters, category_kappa, reach
 from .comparison import PICTURE_MM, PICTURES, site_name
 from .records import ComparedScan, lesion_table
 from .scored_scan import SCORED_METHODS
@@ -174,7 +174,7 @@ def _worst(compared: ComparedScans) -> Section:
     rows: list[tuple[float, tuple[Cell, ...]]] = []
     for scan in compared.scans:
         scores = [float(x) for x in (scan.reference_total, *map(scan.measured, compared.methods))]
-        classes = " / ".join(CATEGORY_TITLES[n] for n in categories(np.array(scores)))
+        classes = " / ".join(CATEGORY_TITLES[n] for n in category_numbers(np.array(scores)))
         difference = max(abs(score - scores[0]) for score in scores[1:])
         rows.append((difference, (scan.name, *scores, classes, ", ".join(scan.facts.warnings) or None)))
     rows.sort(key=lambda row: -row[0])
@@ -221,7 +221,7 @@ def interval_table(
 
 def held_rows(comparison: ExperimentComparison, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, list[Cell]]]:
     """Iterate over the reference's categories, and all: title, part of an `interval_table`, proportions that hold."""
-    place = categories(table.truth.to_numpy()) if len(table) else np.zeros(0, int)
+    place = category_numbers(table.truth.to_numpy()) if len(table) else np.zeros(0, int)
     for title, members in {**{name: place == n for n, name in enumerate(CATEGORY_TITLES)}, "all": place >= 0}.items():
         part = table[members]
         if len(part):

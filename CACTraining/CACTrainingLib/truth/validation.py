@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from CACScoringLib.cohort.workers import sensible_count
+from CACScoringLib.core.categories import CATEGORY_TITLES, category_numbers
 from CACScoringLib.core.errors import CTError, TooFewError
 from CACScoringLib.core.files import file_sha256
 from CACScoringLib.core.progress import Progress
@@ -27,7 +28,6 @@ from CACScoringLib.models.cards import ModelCard, StoredModel
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.record.score_record import ScoreRecord, read_result
 from CACScoringLib.scoring.uncertainty import TOTAL, ScoreCalibration
-from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES
 
 from ..evaluation.jobs import SCANS, JobSettings, make_folder, scored_folders
 from ..evaluation.page import cell_text, facts_of, write_study
@@ -35,7 +35,7 @@ from ..evaluation.parts import METHODS, Cell, Section, TablePart, candidates_cou
 from ..references.reference import Reference
 from ..references.registry import read_reference
 from . import agreement, before_after, recalibration, scan_sections
-from .agreement import TEXTS, ComparedScans, categories
+from .agreement import TEXTS, ComparedScans
 from .comparison import RECORDS, compare_all
 from .records import ComparedScan
 from .scored_scan import SCORED_METHODS
@@ -212,7 +212,7 @@ def _data_section(
             f"The model {card.name} was calibrated on {source}. If these scans are among them, everything below is "
             "better than it would be on others."
         )
-    counts = Counter(CATEGORY_TITLES[n] for n in categories(np.array([scan.reference_total for scan in scans])))
+    counts = Counter(CATEGORY_TITLES[n] for n in category_numbers(np.array([scan.reference_total for scan in scans])))
     rows = tuple((name, counts[name]) for name in CATEGORY_TITLES)
     doubts = Counter(code for scan in scans for code in scan.facts.warnings).most_common()
     tables = (

@@ -9,7 +9,6 @@ from torch import nn
 
 from CACScoringLib.calcium_map.decomposition import generator_slices, on_scan_slices, slice_probabilities
 from CACScoringLib.core.scan_grid import ScanGrid
-from CACScoringLib.models.preprocessing import HeartSlices
 from CACScoringLib.networks.configs import SliceClassifierConfig
 
 
@@ -36,7 +35,7 @@ def test_thick_slices_with_calcium_are_marked():
     assert np.isnan(probabilities.on_scan[:5]).all()
     assert np.isnan(probabilities.on_scan[-5:]).all()
     assert np.isfinite(probabilities.on_scan[5:-5]).all()
-    assert probabilities.on_grid.shape == (len(probabilities.slices),)
+    assert probabilities.on_grid.shape == (probabilities.grid.size[2],)
     assert probabilities.on_grid.max() == pytest.approx(1, abs=1e-3)
 
 
@@ -71,9 +70,7 @@ NAN = float("nan")
 )
 def test_values_of_the_scans_slices_by_hand(first, step, values, expected):
     grid = grid_of(first, step, len(values))
-    heart = np.ones((len(values), 2, 2), bool)
-    slices = HeartSlices(grid, np.zeros(heart.shape, np.float32), heart, (0.0,) * 3, (1.0,) * 3)
-    values = on_scan_slices(np.array(values, np.float32), slices, sitk.Image(2, 2, 4, sitk.sitkInt16))
+    values = on_scan_slices(np.array(values, np.float32), grid, sitk.Image(2, 2, 4, sitk.sitkInt16))
     np.testing.assert_array_equal(values, np.array(expected, np.float32))
 
 

@@ -44,10 +44,20 @@ def study(tmp_path):
     return folder
 
 
-def test_several_patients_are_counted(info, tmp_path):
-    for patient in "ABCD":
-        write_series(tmp_path / patient, chest_hu(), tags={"PatientID": patient})
-    assert "  4 patients" in info(tmp_path).splitlines()
+def test_several_patients_are_named_with_their_folders_and_acquisitions(info, tmp_path, capsys):
+    for number, patient in enumerate("ABCD"):
+        tags = {"PatientID": patient, "AcquisitionDate": f"2026010{number + 1}", "AcquisitionTime": "101500.5"}
+        write_series(tmp_path / patient, chest_hu(), tags=tags)
+    lines = info(tmp_path).splitlines()
+    assert "  4 patients" in lines
+    assert f"patient C, acquired 20260103 101500, in {tmp_path / 'C'}" in "\n".join(lines[:4])
+    assert "4 patients. Score them all with cac cohort" in lines[-1]
+    places = [(facts["patient"], facts["folder"]) for facts in json.loads(info(tmp_path, "--json"))["series"]]
+    assert sorted(places) == [(patient, str(tmp_path / patient)) for patient in "ABCD"]
+    assert cli.main(["score", str(tmp_path), "--threshold-only", "--output", str(tmp_path / "out")]) == cli.BAD_INPUT
+    error = capsys.readouterr().err
+    assert "cac cohort" in error
+    assert str(tmp_path / "D") in error
     assert json.loads(info(tmp_path, "--json"))["patients"] == 4
     assert "patients" not in info(tmp_path / "A")
 

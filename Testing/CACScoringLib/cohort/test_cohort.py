@@ -28,6 +28,12 @@ from CACScoringLib.core.files import RESULT_FILES
 from CACScoringLib.models.store import update_card
 from CACScoringLib.scans.source import scan_digest
 
+
+def test_reasons_of_failures_name_no_patient():
+    line = "  3: chest, 9 slices, UID 1.2.3, patient Okonkwo, A, acquired 20260103 101500, in /data/p"
+    assert cohort._without_uids(line) == "  3: chest, 9 slices, in /data/p"
+
+
 TWENTY_PIXELS = '{"scoring": {"rules": {"minimum_pixels": 20}}}'
 
 

@@ -265,7 +265,7 @@ def decomposed(result):
     stated = result.stating(
         methods={**result.methods, "decomposition": method_score("reviewed", rules, lesions)},
         slice_probabilities=(None, 0, 0.2, 0.6, 0.8, 1, None),
-        slices_decomposed=tuple(bool(x > 0) for x in on_scan_slices(decomposed.astype(np.float32), slices, scan)),
+        slices_decomposed=tuple(bool(x > 0) for x in on_scan_slices(decomposed.astype(np.float32), slices.grid, scan)),
     )
     return replace(stated, decomposition=parts)
 

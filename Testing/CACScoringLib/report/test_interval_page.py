@@ -7,6 +7,7 @@ import automatic_patient
 import pytest
 from made_results import make_result
 
+from CACScoringLib.core.categories import CATEGORIES
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.labels import Artery, SiteMap
 from CACScoringLib.record.scores import LesionSet
@@ -14,7 +15,6 @@ from CACScoringLib.report.files import result_as_text
 from CACScoringLib.report.headline import category_text, headline, interval_text, range_text, score_table, warning_lines
 from CACScoringLib.report.page import largest_pictures, result_as_html
 from CACScoringLib.scoring.scores import method_score
-from CACScoringLib.scoring.uncertainty import CATEGORIES
 
 PROBABILITIES = dict(zip(CATEGORIES, (0.02, 0.78, 0.2, 0.0), strict=True))
 

@@ -13,12 +13,12 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary
+from CACScoringLib.facts.measurement import ScanFacts
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import LEFT_OUT
 from CACScoringLib.report import files as report
 from CACScoringLib.review.review import Review
-from CACScoringLib.scoring.score import ScanFacts
 
 SOURCE = Acquisition("memory")
 

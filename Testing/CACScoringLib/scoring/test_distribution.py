@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from CACScoringLib.scoring.uncertainty import CELL, LIMITS, ScoreDistribution
+from CACScoringLib.core.categories import LIMITS
+from CACScoringLib.scoring.uncertainty import CELL, ScoreDistribution
 
 EXACT = 1e-9
 """Spread that leaves the sums of lesions as they are."""

@@ -16,6 +16,7 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.errors import ModelError
 from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.facts.measurement import ScanFacts
 from CACScoringLib.networks.configs import LESION_KINDS
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import COUNTED, LEFT_OUT, LesionSet, Verdict
@@ -28,7 +29,6 @@ from CACScoringLib.scoring.judge import (
     judge_map,
     verdicts,
 )
-from CACScoringLib.scoring.score import ScanFacts
 from CACScoringLib.scoring.scores import method_score
 from CACScoringLib.scoring.sites import INTERCEPT
 from CACScoringLib.scoring.uncertainty import COUNTS_FROM, LesionCalibration, VerdictCalibration

@@ -14,10 +14,10 @@ from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import MAIN_ARTERIES, Artery
+from CACScoringLib.facts.measurement import ScanFacts
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.label_arteries import artery_warnings, by_territory
 from CACScoringLib.scoring.labels import ReaderLabels
-from CACScoringLib.scoring.score import ScanFacts
 
 LESIONS = dict(zip(MAIN_ARTERIES, heart_with_territories.calcium(), strict=True))
 """Calcium of 4 × 4 voxels in two slices in the territory of each artery."""

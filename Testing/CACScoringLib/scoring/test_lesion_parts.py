@@ -5,8 +5,8 @@ import pytest
 
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import ARTERIES
+from CACScoringLib.facts.dense import DenseVoxels
 from CACScoringLib.networks.configs import LESION_KINDS
-from CACScoringLib.scoring.dense import DenseVoxels
 from CACScoringLib.scoring.parts import (
     ANSWERS,
     artery_chances,

@@ -60,7 +60,7 @@ def mass_in(volume: np.ndarray, lesions: LesionSet | None = None, **more: object
     """Measure all lesions together, found in the volume unless given."""
     lesions = lesions or found_in(volume)
     masses = lesion_masses(volume, SPACING, lesions, CALIBRATION, **more)
-    return score_of(lesions.with_columns(**mass_columns(masses)).lesions, has_masses=True)
+    return score_of(lesions.with_columns(**mass_columns(masses.values())).lesions, has_masses=True)
 
 
 @pytest.mark.parametrize(("density", "lobe"), [(250, 0.8), (800, 0.0)])
@@ -159,3 +159,15 @@ def test_values_at_three_spreads_of_the_median_are_usual():
     spread = 1.4826 * 10
     values = np.array([-10, -10, 0, 10, 10, 3 * spread, -3 * spread - 0.01])
     assert _usual(values).tolist() == [True] * 6 + [False]
+
+
+def test_known_masses_are_taken_and_left_as_they_are():
+    volume = tissue((12, 60, 60))
+    sphere_mg(volume, (15.1, 14.8, 11.3), 2.2, 800)
+    lesions = found_in(volume)
+    measured = lesion_masses(volume, SPACING, lesions, CALIBRATION)
+    known = dict.fromkeys(measured, (1.5, 0.5))
+    assert lesion_masses(volume, SPACING, lesions, CALIBRATION, known=known) == known
+    nothing = {}
+    assert lesion_masses(volume, SPACING, lesions, CALIBRATION, known=nothing) == measured
+    assert nothing == {}

@@ -9,10 +9,11 @@ import pytest
 from CACScoringLib.anatomy.courses import Course
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import TERRITORIES, Artery, NonCoronary
+from CACScoringLib.facts.measurement import ScanFacts
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.ostium import ostial_calcium, ostium_warning
-from CACScoringLib.scoring.score import LesionLabels, ScanFacts, score
+from CACScoringLib.scoring.score import LesionLabels, score
 from CACScoringLib.scoring.uncertainty import ScanErrors, ScoreErrors, Uncertainty
 
 ROOT_END = 24

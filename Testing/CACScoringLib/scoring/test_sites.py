@@ -9,8 +9,8 @@ from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, CTScan, scan_from_image
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.labels import Artery, NonCoronary
+from CACScoringLib.facts.dense import DenseVoxels
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.scoring.dense import DenseVoxels
 from CACScoringLib.scoring.lesions import find_lesions
 from CACScoringLib.scoring.parts import SLIVER_MM3
 from CACScoringLib.scoring.sites import candidate_sites, verdicts_by_place

@@ -10,16 +10,7 @@ from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.quality.calibration import Limits as RepeatabilityLimits
 from CACScoringLib.quality.calibration import Repeatability
-from CACScoringLib.scoring.uncertainty import (
-    CATEGORIES,
-    LIMITS,
-    TOTAL,
-    LesionAmounts,
-    ScanErrors,
-    ScoreErrors,
-    Uncertainty,
-    category_of,
-)
+from CACScoringLib.scoring.uncertainty import TOTAL, LesionAmounts, ScanErrors, ScoreErrors, Uncertainty
 
 
 @pytest.mark.parametrize(
@@ -75,9 +66,3 @@ def test_errors_come_back_from_a_card():
 def test_broken_errors_are_refused(total):
     with pytest.raises(CTError, match="Calibrate it again"):
         calibration_of({"uncertainty": {"automatic": {"total": total, "artery": STORED}}})
-
-
-def test_categories_begin_at_1_100_and_400():
-    assert LIMITS == (1.0, 100.0, 400.0)
-    expected = [name for name in CATEGORIES for _ in range(2)][1:-1]
-    assert [category_of(score) for score in (0, 1, 99, 100, 399, 400)] == expected

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from CACScoringLib.statistics import bootstrap
 from CACScoringLib.statistics.bootstrap import Bootstrap, estimate
-from CACScoringLib.statistics.patient_folds import category_of, parts_by_patient
+from CACScoringLib.statistics.patient_folds import parts_by_patient
 
 
 class TestPublishedExamples:
@@ -81,7 +81,3 @@ def test_nobody_is_in_two_parts_and_each_has_its_share_of_every_category():
     assert (part[::2] == part[1::2]).all()
     counts = [np.bincount(CATEGORY[part == number], minlength=3).tolist() for number in range(5)]
     assert counts == [[4, 4, 4]] * 5
-
-
-def test_categories_begin_above_zero_and_at_100_and_400():
-    assert category_of(np.array([0, 0.1, 99.9, 100, 399.9, 400])).tolist() == [0, 1, 1, 2, 2, 3]

@@ -13,11 +13,13 @@ from review_server import act, write_cohort
 from whole_records import whole_record
 
 from CACScoringLib.cli import main as scoring
+from CACScoringLib.cohort.folder import TABLE
 from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import OutputError, UnreadableError
 from CACScoringLib.core.files import OutputFolder
 from CACScoringLib.core.labels import Labelled, NonCoronary
 from CACScoringLib.core.progress import Progress
+from CACScoringLib.core.tables import read_table
 from CACScoringLib.readings import journals
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.recorded_review import begin_blind
@@ -147,6 +149,24 @@ def test_a_consensus_states_the_score_of_each_reader(case):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "reviewed by Ann (consensus of Ann, Bob)" in page
     assert f"Before the consensus, Ann had {ann.agatston:.1f}" in page
+
+
+def test_an_exported_review_counts_in_the_table_of_the_cohort(case):
+    review = opened(case)
+    act(review, "reject", lesions=ids_of(review)[:1])
+    review.export("Ann", dicom=False)  # a draft does not count
+    table = read_table(case.folder.parent / TABLE)
+    assert [line.text("threshold_automatic_agatston") for line in table.lines] == [""] * len(table.lines)
+    act(review, "accept", looked_at=ids_of(review))
+    reviewed = read_result(review.export("Ann", dicom=False))
+    (row,) = [line for line in read_table(case.folder.parent / TABLE).lines if line.text("name") == "one"]
+    assert (row.text("threshold_status"), row.text("reader")) == ("reviewed", "Ann")
+    assert row.number_in("threshold_agatston") == reviewed.total.clinical_agatston
+    before = read_result(case.folder).total.clinical_agatston
+    assert row.number_in("threshold_automatic_agatston") == before != reviewed.total.clinical_agatston
+    assert row.text("threshold_automatic_status") == "automatic"
+    (again,) = [again for again in cases_of(case.folder.parent, None) if again.name == "one"]
+    assert (again.status, again.agatston, again.interval) == (case.status, case.agatston, case.interval)
 
 
 @pytest.fixture(scope="module")

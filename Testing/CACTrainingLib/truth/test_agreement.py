@@ -8,12 +8,13 @@ from compared_scans import TOTALS, compared_scan
 from sklearn.metrics import cohen_kappa_score
 from study_tables import csv_lines, tables_of
 
+from CACScoringLib.core.categories import category_numbers
 from CACScoringLib.statistics.bootstrap import Estimate
 from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.references.reference import VESSELS
 from CACTrainingLib.truth import agreement, scan_sections
-from CACTrainingLib.truth.agreement import ComparedScans, Raters, categories, main_section
+from CACTrainingLib.truth.agreement import ComparedScans, Raters, main_section
 from CACTrainingLib.truth.records import LesionRow
 from CACTrainingLib.truth.validation import FIGURES, write_figures
 
@@ -76,7 +77,7 @@ def test_totals_are_those_of_the_libraries(compared):
         assert cells["Mean difference"].value == pytest.approx(differences.mean())
         assert cells["Upper limit"].value == pytest.approx(differences.mean() + 1.96 * differences.std(ddof=1))
         assert cells["Slope"].value == pytest.approx(np.polyfit(*pairs.T, 1)[0], rel=1e-6)
-        classes = categories(pairs).reshape(-1, 2)
+        classes = category_numbers(pairs).reshape(-1, 2)
         assert cells["κ of categories"].value == pytest.approx(cohen_kappa_score(*classes.T, weights="linear"))
 
 

@@ -19,7 +19,6 @@ from CACScoringLib.io.reading import read_ct
 from CACScoringLib.pipeline import score_scan
 from CACScoringLib.run import RunSettings, write_result
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.truth.agreement import categories
 from CACTrainingLib.truth.comparison import Job, compare
 from CACTrainingLib.truth.records import ComparedScan
 
@@ -155,7 +154,3 @@ def test_results_that_do_not_fit_are_refused(scan, results, tmp_path):
     (job.folder / "scores.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(CTError, match="with a reader's lesions"):
         compare(replace(job))  # reads its files again
-
-
-def test_categories_are_of_rounded_scores():
-    assert categories(np.array([0, 0.2, 99.4, 99.5, 399.4, 399.5])).tolist() == [0, 1, 1, 2, 2, 3]

@@ -14,6 +14,7 @@ from handmade_networks import untrained
 from handmade_records import method
 
 from CACScoringLib.cli import main as scoring_cli
+from CACScoringLib.core.categories import CATEGORIES
 from CACScoringLib.core.decoding import restore
 from CACScoringLib.core.errors import CTError, TooFewError
 from CACScoringLib.core.files import LAST_FILE
@@ -27,7 +28,7 @@ from CACScoringLib.quality.calibration import METAL, facts_of
 from CACScoringLib.record.findings import Familiarity
 from CACScoringLib.record.scores import CATEGORISED_BELOW
 from CACScoringLib.scoring.sites import coronary_probabilities
-from CACScoringLib.scoring.uncertainty import CATEGORIES, LEVEL, LesionAmounts, LesionCalibration, ScoreCalibration
+from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts, LesionCalibration, ScoreCalibration
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.training.fits import FORMER, FORMER_SCANS, fitted_errors

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import pandas as pd
 
+from CACScoringLib.core.categories import CATEGORY_TITLES, category_numbers
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.core.progress import Progress
@@ -26,7 +27,6 @@ from CACScoringLib.networks.vessels import PRESETS as SIZES
 from CACScoringLib.networks.vessels import VesselNet
 from CACScoringLib.statistics.agreement import icc, kappa, rank_correlation
 from CACScoringLib.statistics.bootstrap import BootstrapResult
-from CACScoringLib.statistics.patient_folds import CATEGORY_TITLES, category_of
 from CACScoringLib.whole_scan.estimates import NONE_BELOW
 from CACScoringLib.whole_scan.vessels import CERTAINTY, SCALE
 
@@ -244,7 +244,7 @@ class VesselStudy(WholeScanStudy):
             Measure("Squared error, ‰", mean_value, table.assign(value=table.squared_error / self.scale**2)),
             Measure(
                 "κ of categories",
-                of_classes(partial(kappa, classes=len(CATEGORY_TITLES)), category_of),
+                of_classes(partial(kappa, classes=len(CATEGORY_TITLES)), category_numbers),
                 table.assign(value=table.value.round()),
             ),
         ]
