@@ -1,11 +1,12 @@
 """Write how right the lesion network is in digital patients that it learned from, and in others.
 
-    python Testing/Benchmarks/lesion_network.py CSV [--patients N] [--model CARD]
+    python Testing/Benchmarks/lesion_network.py CSV [--patients N] [--model CARD] [--other CARD]
 
 Patients are of all difficulties by turns, as `cac train lesions` draws them. Those seen are the first of the training.
 The others follow those that trainings were validated on, so that no weights were chosen by them. Voxels are weighed as
 in the training's validation (`training.lesions.voxel_measures`). "Part" is what voxels of some kinds, as they truly
-are, add to the mean log likelihood; a row for each difficulty states that of its patients.
+are, add to the mean log likelihood; a row for each difficulty states that of its patients. --other names a model whose
+figures on the unseen patients stand in a column of its name.
 """
 
 from __future__ import annotations
@@ -47,12 +48,17 @@ def main() -> None:
     parser.add_argument("csv", type=Path)
     parser.add_argument("--patients", type=int, default=10 * len(DIFFICULTIES))
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--other", type=Path)
     arguments = parser.parse_args()
     model = load_model(arguments.model or find_model("lesions").path, "cpu")
     territories = load_model(find_model("territories").path, "cpu")
     first = {"unseen": ("validation", VALIDATION_PATIENTS), "seen": ("training", 0)}
     columns = {name: _estimates(model, territories, *start, arguments.patients) for name, start in first.items()}
-    settings = f"{model.card.name} {model.card.sha256[:8]}; {territories.card.name} {territories.card.sha256[:8]}; "
+    models = [model, territories]
+    if arguments.other is not None:
+        models.append(load_model(arguments.other, "cpu"))
+        columns[models[-1].card.name] = _estimates(models[-1], territories, *first["unseen"], arguments.patients)
+    settings = "".join(f"{used.card.name} {used.card.sha256[:8]}; " for used in models)
     settings += f"{arguments.patients} patients of the training; as many after {VALIDATION_PATIENTS} of the validation"
     about = origin("Testing/Benchmarks/lesion_network.py CSV", settings, SEED)
     rows = [

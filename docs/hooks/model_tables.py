@@ -17,7 +17,8 @@ _EARLIER = re.compile(r"^(Begun from [^,:(]*, whose data were: )+")
 
 @dataclass(frozen=True)
 class Statement:
-    """What the table states of the models of a network; `{NAME}` is a model's name, other braces hold figures.
+    """What the table states of the models of a network: NAME is a model's name, COLUMN one of COLUMNS; braces hold
+    figures.
 
     Attributes:
         card: Figures of the card's validation.
@@ -46,11 +47,11 @@ STATEMENTS = {
         "{models/NAME: validation / LCX found}, {models/NAME: validation / RCA found}; taken for it: root "
         "{models/NAME: validation / root as coronary}, annulus {models/NAME: validation / mitral as coronary}, noise "
         "{models/NAME: validation / noise as coronary}",
-        "found {results/lesion-network.csv: LM found | unseen}, {results/lesion-network.csv: LAD found | unseen}, "
-        "{results/lesion-network.csv: LCX found | unseen}, {results/lesion-network.csv: RCA found | unseen}; root "
-        "{results/lesion-network.csv: root as coronary | unseen}, annulus "
-        "{results/lesion-network.csv: mitral as coronary | unseen}, noise "
-        "{results/lesion-network.csv: noise as coronary | unseen}",
+        "found {results/lesion-network.csv: LM found | COLUMN}, {results/lesion-network.csv: LAD found | COLUMN}, "
+        "{results/lesion-network.csv: LCX found | COLUMN}, {results/lesion-network.csv: RCA found | COLUMN}; root "
+        "{results/lesion-network.csv: root as coronary | COLUMN}, annulus "
+        "{results/lesion-network.csv: mitral as coronary | COLUMN}, noise "
+        "{results/lesion-network.csv: noise as coronary | COLUMN}",
         "130 HU in the heart takes everything for coronary calcium: 1 in all",
         "scans with stents, leads or contrast",
     ),
@@ -66,9 +67,9 @@ STATEMENTS = {
         "area for slices that show calcium {models/NAME: validation / without_rule / auc}; mass captured "
         "{models/NAME: validation / without_rule / captured}, precision "
         "{models/NAME: validation / without_rule / precision}",
-        "κ of categories {results/pairs.csv: κ of categories with the ideal reader | MAP}; rank correlation with the "
-        "true mass {results/pairs.csv: rank correlation with the true mass | MAP}; two scans, both positive "
-        "{results/pairs.csv: relative difference of two scans, mass, positive in both | MAP}",
+        "κ of categories {results/pairs.csv: κ of categories with the ideal reader | COLUMN}; rank correlation with "
+        "the true mass {results/pairs.csv: rank correlation with the true mass | COLUMN}; two scans, both positive "
+        "{results/pairs.csv: relative difference of two scans, mass, positive in both | COLUMN}",
         "by prevalence: area .5. The 130 HU rule, automatic: κ "
         "{results/pairs.csv: κ of categories with the ideal reader | automatic}, "
         "{results/pairs.csv: rank correlation with the true mass | automatic}, "
@@ -93,8 +94,13 @@ STATEMENTS = {
 }
 """Statements by network. Every network of a model that comes with CAC has one."""
 
-MAP_COLUMNS = {"map-compact": "map", "map-labels": "map from slice labels"}
-"""Columns of results/pairs.csv by the map's model."""
+COLUMNS = {
+    "map-compact": "map",
+    "map-labels": "map from slice labels",
+    "lesions-compact": "unseen",
+    "lesions-kinds": "lesions-kinds",
+}
+"""Columns of results/pairs.csv and results/lesion-network.csv by model."""
 
 TITLES = ("model", "MB", "learned from", "on its card", "unseen digital patients", "trivial answer", "not for")
 
@@ -115,7 +121,7 @@ def _row(model: StoredModel) -> tuple[str, ...]:
     megabytes = sum(file.stat().st_size for file in files) / 1e6
     name = card.name if model.origin == "bundled" else f"{card.name} (`--model`)"
     figures = (
-        with_figures(text.replace("NAME", card.name).replace("MAP", MAP_COLUMNS.get(card.name, "")))
+        with_figures(text.replace("NAME", card.name).replace("COLUMN", COLUMNS.get(card.name, "")))
         for text in (statement.card, statement.unseen, statement.trivial)
     )
     return (name, f"{megabytes:.2g}", _data(card.training.data), *figures, statement.unfit)
