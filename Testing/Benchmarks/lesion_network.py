@@ -107,10 +107,11 @@ def _estimates(model: LoadedModel, territories: LoadedModel, use: str, first: in
 def _mean_of_groups(sums: np.ndarray, amounts: np.ndarray, group: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the mean over groups of patients of their sums over their amounts, [resamples].
 
-    counts: Times that each patient was drawn, [resamples, patients].
+    counts: Times that each patient was drawn, [resamples, patients]; groups of which none was drawn are left out.
     """
     is_in = group == np.arange(len(DIFFICULTIES))[:, None]
-    return ((counts @ (is_in * sums).T) / (counts @ (is_in * amounts).T)).mean(axis=1)
+    drawn = counts @ (is_in * amounts).T
+    return np.nanmean((counts @ (is_in * sums).T) / np.where(drawn > 0, drawn, np.nan), axis=1)
 
 
 if __name__ == "__main__":
