@@ -28,6 +28,7 @@ from ..record.scores import COUNTED, LEFT_OUT, OUTSIDE, Lesion, LesionVoxels, Me
 from ..results import ScoreResult
 from ..scoring.scores import categories_of
 from ..whole_scan.estimates import DIFFERS, WholeScanEstimate, disagreements, estimate_record
+from .following import decided_otherwise, following_labels
 from .output import ABOUT_CANDIDATES, ABOUT_LABELS, IN_PANEL, export_review
 from .review import Difference, Review
 from .state import ReviewChange, ReviewNotes, ReviewState, replayed, reviews_of
@@ -96,7 +97,8 @@ class ScanReview:
     def refresh(self, seen_methods: Collection[str] | None = None, assigned: ReviewChange | None = None) -> bool:
         """Process edits of the state; return True if numbers changed. Fast if nothing was edited.
 
-        All changes since the last call are one undo step.
+        All changes since the last call are one undo step. A decision about calcium of the clinical score holds for that
+        of the calcium map at its place, too.
 
         Args:
             seen_methods: Methods whose edits a reader made and saw; None for all.
@@ -104,7 +106,8 @@ class ScanReview:
         """
         if self._state.writing:
             return False
-        problems = dict(self.problems)
+        problems, map_review = dict(self.problems), self._reviews.get("decomposition")
+        map_before = None if map_review is None else map_review.labelled
         change = self._take_in()
         if assigned is not None:
             for method, voxels in assigned.voxels.items():
@@ -113,8 +116,23 @@ class ScanReview:
         if change:
             for method in change.voxels.keys() & (change.voxels if seen_methods is None else seen_methods):
                 self._note_voxels(method, change.voxels[method].flat)
+            self._carry_over(change, map_before)
             self._keep(change)
         return bool(change) or has_new_outline or problems != self.problems
+
+    def _carry_over(self, change: ReviewChange, map_before: Labelled | None) -> None:
+        """Let the calcium map follow what a change decides about the clinical score, within the change.
+
+        map_before: Labels of the map before the change; None without a map.
+        """
+        following, decided = self._following_map("threshold"), change.voxels.get("threshold")
+        if following is None or decided is None or map_before is None:
+            return
+        labels = following_labels(following, self._reviews["threshold"].labelled, decided)
+        if labels.flat.size:
+            self._state.write("decomposition", labels)
+            if self._take_in_voxels():
+                change.voxels["decomposition"] = Difference.of(map_before, following.labelled)
 
     def _keep(self, change: ReviewChange) -> None:
         """Keep an edit for undo, with its confirmations, and record it."""
@@ -225,16 +243,11 @@ class ScanReview:
     def give(self, method: str, flat: np.ndarray, label: int, by_reader: bool = True) -> None:
         """Label voxels: a `Site`, NOT_CORONARY, or 0 for none. Raises MaskError while the method has a problem.
 
-        A reader's decision about calcium of the clinical score holds for that of the calcium map at its place, too.
-
         flat: Rising indices into the scan's array. by_reader: False if the reader may not have seen them.
         """
         self._check(method)
         labels = np.full(len(flat), label, np.uint8)
         assigned = ReviewChange({method: Difference(flat, labels, labels)}, {}, {})
-        following = self._following_map(method) if label else None
-        if following is not None and (followers := self._map_lesions_at(following, flat, label)).size:
-            self._state.write("decomposition", Labelled(followers, np.full(len(followers), label, np.uint8)))
         self._state.write(method, Labelled(flat, labels))
         is_new = bool(self._pairs(assigned, method) - self._reviews[method].assigned)
         self.refresh((method,) if by_reader else (), assigned=assigned if is_new else None)
@@ -248,39 +261,12 @@ class ScanReview:
         follows = review is not None and review.method not in self.problems and not review.reviewed
         return review if follows and method == "threshold" and not self.is_blind else None
 
-    def _map_lesions_at(self, review: Review, flat: np.ndarray, label: int) -> np.ndarray:
-        """Return the voxels of the map's lesions that a label of clinical voxels holds for, as rising flat indices.
-
-        Of what a lesion shares with clinical ones of arteries, most lies at these voxels, or all if the label is of no
-        artery. A lesion about which a reader has decided otherwise stays as it is.
-
-        Args:
-            review: Review of the map.
-            flat: Voxels that get the label.
-            label: The label.
-        """
-        clinical, rejected = self._reviews["threshold"].labelled, review.rejected()
-        is_given = np.isin(clinical.flat, flat)
-        ids = {*review.lesions_at(flat), *rejected.voxels.ids[np.isin(rejected.voxels.flat, flat)].tolist()}
-        followers = []
-        for lesion in (*review.table.with_ids(ids).lesions, *rejected.with_ids(ids).lesions):
-            voxels = review.flat_voxels([lesion.id])
-            shared = np.isin(clinical.flat, voxels)
-            given_count = np.count_nonzero(shared & is_given)
-            other_count = np.count_nonzero(shared & ~is_given & (clinical.values < Artery.UNASSIGNED))
-            if not given_count or other_count >= (given_count if label < Artery.UNASSIGNED else 1):
-                continue
-            before = review.labelled.values[np.searchsorted(review.labelled.flat, voxels[0])]
-            agreed = before in clinical.values[shared & is_given]
-            if agreed or not (before == NOT_CORONARY or review.is_assigned(lesion)):
-                followers.append(voxels)
-        return np.sort(np.concatenate(followers)) if followers else np.zeros(0, np.int64)
-
     def give_all(self, method: str, labelled: Labelled) -> None:
         """Begin with these labels and no others; not undone. Raises MaskError while the method has a problem."""
         self._check(method)
         self._state.write(method, labelled, alone=True)
-        self.refresh(seen_methods=())
+        if change := self._take_in():
+            self._keep(change)
         self._undo.clear()
 
     def pick(self, method: str, voxel: tuple[int, int, int], site: Site) -> None:
@@ -345,7 +331,7 @@ class ScanReview:
         self._check(method)
         rejected = {method: self._in_arteries(method)}
         if (following := self._following_map(method)) is not None:
-            decided = following.flat_voxels(self._decided_otherwise(following))
+            decided = following.flat_voxels(decided_otherwise(following, self._reviews[method].labelled))
             rejected["decomposition"] = np.setdiff1d(self._in_arteries("decomposition"), decided)
         for name, flat in rejected.items():
             self._state.write(name, Labelled(flat, np.full(len(flat), NOT_CORONARY, np.uint8)))
@@ -356,15 +342,6 @@ class ScanReview:
         """Return the flat indices of all voxels that are labelled as of an artery, or as unassigned."""
         labelled = self._reviews[method].labelled
         return labelled.flat[labelled.values <= max(Artery)]
-
-    def _decided_otherwise(self, review: Review) -> list[int]:
-        """Return the IDs of the map's lesions that a reader gave to another artery than the clinical ones there."""
-        clinical, decided = self._reviews["threshold"].labelled, []
-        for lesion in review.table.lesions:
-            sites = clinical.values[np.isin(clinical.flat, review.flat_voxels([lesion.id]))]
-            if isinstance(lesion.site, Artery) and review.is_assigned(lesion) and lesion.site not in sites:
-                decided.append(lesion.id)
-        return decided
 
     def set_reviewed(self, method: str, on: bool) -> None:
         """Set or clear the mark of a completed review of a method. A confirmed score may be confirmed once more.

@@ -171,11 +171,13 @@ def test_map_follows_a_readers_decision(review):
     review.undo()
     assert 3 not in sites("decomposition")
     review.undo()
-    voxels = review.review("threshold").flat_voxels([4])
-    review.give("threshold", voxels[:5], NOT_CORONARY)
-    assert sites("decomposition")[4] == Artery.LAD, "most of it still counts"
-    review.give("threshold", voxels[5:], NOT_CORONARY)
-    assert 4 not in sites("decomposition")
+    voxels, of_map = review.review("threshold").flat_voxels([4]), review.review("decomposition").flat_voxels([4])
+    review.give("threshold", voxels[:9], NOT_CORONARY)
+    labels = dict(zip(*vars(review.review("decomposition").labelled).values(), strict=True))
+    assert {labels[n] for n in voxels[:9]} == {NOT_CORONARY}, "the part at the rejected voxels"
+    assert {labels[n] for n in voxels[9:]} == {Artery.LAD}
+    review.give("threshold", voxels[9:], NOT_CORONARY)
+    assert not {*of_map} & {*review.review("decomposition").voxels()[0]}
     review.accept("decomposition")
     review.assign("threshold", [1], Artery.RCA)
     assert sites("decomposition")[1] == Artery.LCX, "confirmed"
