@@ -360,5 +360,5 @@ def _with_facts(folder: Path, result: ScoreResult, identify: bool) -> ScoreResul
     write_facts(folder / FACTS_FILE, measurement, voxels_in_reach(measurement), in_messages)
     if provenance is None:
         return result
-    hashes = {"facts_sha256": file_sha256(folder / FACTS_FILE), "code_sha256": code_sha256()}
-    return result.stating(provenance=replace(provenance, **hashes))
+    facts_sha256 = file_sha256(folder / FACTS_FILE)
+    return result.stating(provenance=replace(provenance, facts_sha256=facts_sha256, code_sha256=code_sha256()))

@@ -289,10 +289,11 @@ def _acquisitions(group: list[DicomSlice]) -> list[list[DicomSlice]]:
     Returns:
         The acquisitions; empty unless each makes a stack, one as long as a heart, and the series does not.
     """
-    numbers = [slice_.text("AcquisitionNumber") for slice_ in group]
-    if None in numbers or len(set(numbers)) < 2:
+    numbers = [slice_.number("AcquisitionNumber") for slice_ in group]
+    in_order = sorted({number for number in numbers if number is not None})
+    if None in numbers or len(in_order) < 2:
         return []
-    acquisitions = [[s for s, n in zip(group, numbers, strict=True) if n == number] for number in sorted(set(numbers))]
+    acquisitions = [[s for s, n in zip(group, numbers, strict=True) if n == number] for number in in_order]
     with suppress(CTError):
         stack_of(without_strays(group)[0])
         return []

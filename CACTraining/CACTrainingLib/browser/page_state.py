@@ -171,7 +171,7 @@ def _facts(case: ReviewCase, progress: ReadingProgress) -> dict[str, Any]:
     """Return the facts of a scan that is not hidden, for its row of the work list."""
     is_reviewed = progress.state == "reviewed"
     agatston = progress.agatston if is_reviewed else case.agatston
-    has_category = agatston is not None and (is_reviewed or case.has_category)
+    states_category = is_reviewed or case.has_category
     codes = [code for code in case.warnings if not (is_reviewed and code in ABOUT_CANDIDATES)]
     return {
         "need": need(case),
@@ -179,7 +179,7 @@ def _facts(case: ReviewCase, progress: ReadingProgress) -> dict[str, Any]:
         "group": case.group,
         "status": "reviewed" if is_reviewed else case.status,
         "agatston": agatston,
-        "category": category_of(agatston) if has_category else "",
+        "category": category_of(agatston) if agatston is not None and states_category else "",
         "interval": None if is_reviewed else case.interval,
         "warnings": sorted(codes, key=lambda code: code not in SEVERE),
         "severe": any(code in SEVERE for code in codes),

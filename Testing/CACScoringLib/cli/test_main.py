@@ -20,7 +20,10 @@ from CACScoringLib.models import cards as models
 
 pytestmark = pytest.mark.usefixtures("bundled")
 
-FILES = ["features.csv", "heart.nii.gz", "lesions.csv", "lesions.nii.gz", "report.html", "scene.mrb", "scores.json"]
+FILES = [
+    *("facts.npz", "features.csv", "heart.nii.gz", "lesions.csv", "lesions.nii.gz"),
+    *("report.html", "scene.mrb", "scores.json"),
+]
 
 
 @pytest.fixture

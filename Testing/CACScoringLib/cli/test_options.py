@@ -97,6 +97,7 @@ def test_a_command_works_on_it_while_it_lasts():
         (["--whole-scan"], ("torch",)),
         (["--whole-scan", "vessels"], ("torch",)),
         (["--whole-scan", "radiomics"], ("torch", "radiomics")),
+        (["--whole-scan", "vessels,radiomics"], ("torch", "radiomics")),
         (["--whole-scan", "--model", "radiomics-untrained"], ("torch", "radiomics")),
     ],
 )

@@ -80,11 +80,13 @@ class TestSeriesChoice:
         reads(tmp_path, chest_hu()[:3], series="3")
         assert len(read_ct(tmp_path, 3).hu) == 3  # as users of Python write a number
 
-    def two_acquisitions(self, folder, shift_mm, second_slices=28):
-        for number, (count, shift) in enumerate(((28, 0.0), (second_slices, shift_mm)), 1):
+    def two_acquisitions(self, folder, shift_mm, second_slices=28, numbers=(1, 2)):
+        for seed, (number, count, shift) in enumerate(
+            zip(numbers, (28, second_slices), (0.0, shift_mm), strict=True), 1
+        ):
             tags = {"SeriesInstanceUID": "1.2.3", "StudyInstanceUID": "1.2", "AcquisitionNumber": number}
             origin = (-100.0, -120.0, 30.0 + shift)
-            write_series(folder / str(number), chest_hu(count, seed=number), tags=tags, origin_mm=origin)
+            write_series(folder / str(seed), chest_hu(count, seed=seed), tags=tags, origin_mm=origin)
 
     @pytest.mark.parametrize("shift_mm", [0.0, 4.0, 40.5])
     def test_repeated_and_overlapping_acquisitions_of_a_series(self, tmp_path, shift_mm):
@@ -95,6 +97,11 @@ class TestSeriesChoice:
         assert [line.split(":")[0] for line in lines] == ["3.1", "3.2"]
         for n, line in enumerate(lines, 1):
             assert f"acquisition {n}, " in line
+            assert np.array_equal(read_ct(tmp_path, f"3.{n}").hu, chest_hu(28, seed=n))
+
+    def test_acquisitions_stand_in_the_order_of_their_numbers(self, tmp_path):
+        self.two_acquisitions(tmp_path, 4.0, numbers=(9, 10))
+        for n in (1, 2):
             assert np.array_equal(read_ct(tmp_path, f"3.{n}").hu, chest_hu(28, seed=n))
 
     def test_a_short_second_acquisition_is_not_chosen(self, tmp_path):

@@ -53,7 +53,7 @@ DOES_ITS_WORK = [
     "evaluate reproducibility --data pairs.csv --output new",
 ]
 ENDS_EARLY = [
-    *("compare none none", "cohort report none", "drr none --output new"),
+    *("compare none none", "cohort report none", "drr none --output new", "completion bash"),
     *("models list", "info SCAN", "explain none 1", "data list", "sample table.csv"),
     "phantom --single 1 --output table.csv",
     *("insert none --output new", "calibrate --data none --slices none --decomposition none"),

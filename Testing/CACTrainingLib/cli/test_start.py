@@ -135,7 +135,6 @@ class TestExtras:
             (["score", "ct.nii.gz", "--scene"], ("scene",)),
             (["score", "ct.nii.gz", *NO_SCENE, "--scene"], ("scene",)),
             (["score", "--radiograph", "pa.png"], ("torch",)),
-            (["score", "ct.nii.gz", *NO_SCENE, "--whole-scan", "vessels,radiomics"], ("torch", "radiomics")),
             (["cohort", "scans", "--output", "out", "--scene"], ("cohort", "scene")),
             (["evaluate", "radiomics", "--data", "t.csv", "--output", "out"], ("studies", "radiomics")),
             (["validate", "t.csv", "--output", "out"], ("studies", "cohort")),
