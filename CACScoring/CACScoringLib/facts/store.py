@@ -7,6 +7,7 @@ scan it is stands in `scores.json` alone.
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,9 @@ from .dense import DenseAnswers, DenseVoxels
 from .measurement import Measurement, ScanFacts
 
 SCHEMA = "cac-facts/1"
+
+QUICK = 1
+"""Level of compression: files are a ninth larger than by NumPy's `savez_compressed`, and take .4 of its time."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -123,8 +127,11 @@ def write_facts(
         arrays["decomposed"] = decomposed.parts.decomposed
     header = _header(measurement, unnamed)
     text = json.dumps({"schema": SCHEMA, **content_of(header)}, allow_nan=False).encode()
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, header=np.frombuffer(text, np.uint8), **arrays)
+    arrays["header"] = np.frombuffer(text, np.uint8)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=QUICK) as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as part:
+                np.lib.format.write_array(part, array, allow_pickle=False)
 
 
 def _header(measurement: Measurement, unnamed: Callable[[str], str]) -> Header:
