@@ -25,18 +25,14 @@ MIN_BLOCKS, MIN_SLICES, MIN_NOISE_HU = 250, 8, 2.0
 SOFT_TISSUE_HU, LUNG_HU, MAX_UNEVEN_HU = (-200.0, 250.0), -700.0, 50.0
 """Range of soft tissue, top of lung and air, and largest difference of the neighbours between which offsets count."""
 
-NOT_AIR_HU, NOT_METAL_HU = -900.0, 1000.0
-"""Range of blocks that are neither air nor saturated, which may have one value."""
+NOT_AIR_HU = -900.0
+"""Least density of blocks that count where slices are compared."""
 
 QUIET_SLICES = 10
 """Slices on each side with whose median noise a slice is compared."""
 
 BACK = 0.4
 """Share of the body's depth, from behind, that spine and ribs hold still while the patient breathes."""
-
-SHARP_HU, MIN_SHARP = -500.0, (0.5, 0.85)
-"""Top of partial volume of air, and least share of denser pixels right around air of one value that is a large box, or
-a small one: gas in the body ends gradually, small airways sharply in places."""
 
 FAT_RANGE_HU, MUSCLE_RANGE_HU = (-160, -40), (-20, 110)
 """Ranges in which the commonest values of fat, and of muscle, blood and liver, lie."""
@@ -50,25 +46,6 @@ lean people is a foot of muscle without partial volume's valley."""
 
 MIN_DRIFT_HU = 10.0
 """Change of fat, and of muscle, between quarters of a scan above which both count as drift."""
-
-CELL = 4
-"""Side of the cells, in pixels, in which equal values are sought."""
-
-DRAWN_HU, NEARBY_HU = (150, 2000), 10
-"""Range in which drawn lines and text are sought by the frequency of their value; compared with values as near."""
-
-RUNS = {64: 6.5, 128: 4.0}
-"""Largest sharpness of rows by the columns in which they are compared, a quarter and half of a disk's sector. Patients:
-4.9 and 2.9."""
-
-MAX_ROWS, NEARBY_ROWS = 9, 10
-"""Most rows of a damaged block, and rows on each side that show whether it lies in the body."""
-
-MIN_BREAK_HU = 20.0
-"""Least change between rows to which breaks are related."""
-
-BOX_MM2 = 80.0, 400.0
-"""Least area of a box of air, and of a large one."""
 
 MAX_RIPPLE = {0: (0.1, 12.0), 1: (0.05, 8.0), 2: (0.05, 8.0)}
 """Largest periodic change of noise along an array's axis: amplitude, and multiple of the median over all periods.
@@ -132,7 +109,7 @@ def repeated_slices(values: np.ndarray) -> list[tuple[int, int]]:
     return pairs
 
 
-def foreign_slices(hu: np.ndarray, pixel_area_mm2: float, code: str = "slices-foreign") -> dict[int, str]:
+def foreign_slices(hu: np.ndarray, code: str = "slices-foreign") -> dict[int, str]:
     """Find slices of an axial scan [k, j, i] that do not fit between their neighbours.
 
     code: Warning of the checks.
@@ -141,18 +118,17 @@ def foreign_slices(hu: np.ndarray, pixel_area_mm2: float, code: str = "slices-fo
         The reason, a clause that follows the slice's number, by slice.
     """
     reasons: dict[int, str] = {}
-    for check, values in slice_measures(hu, pixel_area_mm2, code):
+    for check, values in slice_measures(hu, code):
         outside = np.flatnonzero((values < check.low) | (values > check.high)).tolist()
         # A foreign slice makes its neighbours look foreign too.
-        is_absolute = check.fact in _ABSOLUTE
-        places = [k for k in outside if is_absolute or not reasons.keys() & set(range(k - 2, k + 3))]
+        places = [k for k in outside if not reasons.keys() & set(range(k - 2, k + 3))]
         reasons |= {k: check.message.format(values[k], below=k - 1) for k in places}
     return dict(sorted(reasons.items()))
 
 
-def slice_measures(hu: np.ndarray, pixel_area_mm2: float, code: str) -> Iterator[tuple[Check, np.ndarray]]:
+def slice_measures(hu: np.ndarray, code: str) -> Iterator[tuple[Check, np.ndarray]]:
     """Yield a warning's checks of slices with the quantity of each slice, [k]; none for a drawing or a small volume."""
-    blocks = _Blocks.of(hu, pixel_area_mm2)
+    blocks = _Blocks.of(hu)
     if blocks is None:
         return
     # Coarse values are equal by chance.
@@ -209,7 +185,6 @@ class _Blocks:
 
     Attributes:
         hu: The volume, [k, j, i].
-        pixel_mm2: Area of a pixel.
         pixels: HU, [pixel, k, j, i].
         mean: Mean HU of blocks, [k, j, i].
         tissue: True for soft tissue, [k, j, i].
@@ -217,14 +192,13 @@ class _Blocks:
     """
 
     hu: np.ndarray
-    pixel_mm2: float
     pixels: np.ndarray
     mean: np.ndarray
     tissue: np.ndarray
     stride: tuple[int, int]
 
     @classmethod
-    def of(cls, hu: np.ndarray, pixel_mm2: float = 1.0) -> _Blocks | None:
+    def of(cls, hu: np.ndarray) -> _Blocks | None:
         """Take the blocks of a volume within the body; None for a drawing, or a volume that is too small."""
         is_body = hu.max(axis=0) > BODY_HU
         if len(hu) < MIN_SLICES or not is_body.any():
@@ -242,7 +216,7 @@ class _Blocks:
         noise = _medians(np.abs(pixels[1] - pixels[0]), tissue)
         if not np.isfinite(noise).sum() >= MIN_SLICES or not np.nanmedian(noise) >= MIN_NOISE_HU:
             return None
-        return cls(hu, pixel_mm2, pixels, mean, tissue, stride)
+        return cls(hu, pixels, mean, tissue, stride)
 
     def beside_maximum(self) -> np.ndarray:
         """Return the largest mean of each block and of those PURE_PIXELS beside it in the slice, [k, j, i]."""
@@ -331,88 +305,6 @@ def _disorder(blocks: _Blocks) -> np.ndarray:
     return np.fmax(disorder, np.roll(disorder, 1))
 
 
-def _one_valued_cells(blocks: _Blocks) -> np.ndarray:
-    """Return the number of cells of CELL pixels, each of one value, that share their most frequent value."""
-    counts = np.zeros(len(blocks.hu), int)
-    for k, plane in enumerate(blocks.hu):
-        corners = plane[::CELL, ::CELL]
-        first = corners[:-1, :-1]
-        is_flat = (first == corners[1:, :-1]) & (first == corners[:-1, 1:]) & (first == corners[1:, 1:])
-        is_flat &= (first > NOT_AIR_HU) & (first < NOT_METAL_HU)
-        values = [
-            plane[j, i]
-            for j, i in np.argwhere(is_flat) * CELL
-            if np.ptp(plane[j : j + CELL + 1, i : i + CELL + 1]) == 0
-        ]
-        counts[k] = np.unique(values, return_counts=True)[1].max(initial=0)
-    return counts
-
-
-def _drawn_pixels(blocks: _Blocks) -> np.ndarray:
-    """Return the pixels of a dense value in excess of those of the values around it, by their standard deviation."""
-    low, high = DRAWN_HU
-    counts = np.zeros((len(blocks.hu), high - low), int)
-    for k, plane in enumerate(blocks.hu):
-        dense = plane[(plane >= low) & (plane < high)]
-        counts[k] = np.bincount(np.rint(dense).astype(int) - low, minlength=high - low + 1)[: high - low]
-    counts = _in_steps(counts)
-    high = low + counts.shape[1]
-    present = np.flatnonzero(counts.any(0))
-    if present.size and counts[:, max(0, present[-1] - NEARBY_HU) : present[-1]].any():
-        counts[:, present[-1]] = 0  # denser values were cut off
-    # Rounding makes every second value more frequent.
-    steps = [step for step in range(-NEARBY_HU, NEARBY_HU + 1, 2) if step]
-    padded = np.pad(counts, ((0, 0), (NEARBY_HU, NEARBY_HU)))
-    nearby = sum(padded[:, NEARBY_HU + step :][:, : high - low] for step in steps) / len(steps)
-    return ((counts - nearby) / (np.sqrt(nearby + 1) + 0.1 * nearby)).max(1)
-
-
-def _in_steps(counts: np.ndarray) -> np.ndarray:
-    """Return counts of values without the columns between the values of a scan that is stored in steps.
-
-    counts: Number of pixels in each slice by HU, [slice, value].
-    """
-    gaps = np.diff(np.flatnonzero(counts.any(0)))
-    step = int(np.bincount(gaps).argmax()) if gaps.size else 1
-    if step == 1:
-        return counts
-    padded = np.pad(counts, ((0, 0), (0, -counts.shape[1] % step)))
-    return padded.reshape(len(counts), -1, step).sum(2)
-
-
-def _row_breaks(blocks: _Blocks) -> np.ndarray:
-    """Return how sharply a few rows are cut out of those above and below, per limit of RUNS, in part of their columns.
-
-    Sharpness is the smaller change at both ends of the rows, of what the slices beside do not show, per change of the
-    rows next to the ends.
-    """
-    from scipy import ndimage
-
-    hu, breaks = blocks.hu, np.zeros(len(blocks.hu))
-    if hu.shape[1] <= 2 * NEARBY_ROWS:
-        return breaks
-    for k in range(len(hu)):
-        before, after = hu[k - 1 if k else 1], hu[k + 1 if k + 1 < len(hu) else k - 1]
-        change = np.abs(np.diff(hu[k] - (before.astype(np.float32) + after) / 2, axis=0))
-        for columns, limit in RUNS.items():
-            runs = hu.shape[2] // columns
-            if not runs:
-                continue
-            steps, mean = (
-                values[:, : runs * columns].reshape(len(values), runs, columns).mean(2) for values in (change, hu[k])
-            )
-            is_inside = ndimage.percentile_filter(mean, 25, (2 * NEARBY_ROWS + 1, 1)) > NOT_AIR_HU
-            usual = max(float(np.median(steps)), MIN_BREAK_HU)
-            for rows in range(1, MAX_ROWS + 1):
-                largest = np.maximum(steps[: -rows - 2], steps[rows + 2 :])
-                for inner in {2, rows} if rows > 1 else set():
-                    largest = np.maximum(largest, steps[inner : inner - rows - 2])
-                sharpness = np.minimum(steps[1 : -rows - 1], steps[rows + 1 : -1]) / np.maximum(largest, usual)
-                inside = is_inside[1 : len(sharpness) + 1]
-                breaks[k] = max(breaks[k], sharpness.max(where=inside, initial=0) / limit)
-    return breaks
-
-
 def _quiet(blocks: _Blocks) -> np.ndarray:
     return _per_nearby(_quiet_halves(np.abs(blocks.pixels[1] - blocks.pixels[0]), blocks.tissue))
 
@@ -460,28 +352,6 @@ def _jumps(blocks: _Blocks, first_row: int = 0) -> np.ndarray:
     return gaps
 
 
-def _air_boxes_mm2(blocks: _Blocks) -> np.ndarray:
-    from scipy import ndimage
-
-    areas = np.zeros(len(blocks.hu))
-    for k, plane in enumerate(np.ascontiguousarray(half) for half in blocks.hu[:, ::2, ::2]):
-        first = plane[:-1, :-1]
-        flat = (first < NOT_AIR_HU) & (first == plane[1:, :-1]) & (first == plane[:-1, 1:])
-        labels, _ = ndimage.label(flat)
-        mm2 = 4 * blocks.pixel_mm2 * np.bincount(labels.ravel())
-        for rim in (labels[:3], labels[-4:], labels[:, :3], labels[:, -4:]):
-            mm2[rim] = 0
-        large = np.flatnonzero(mm2[1:] > BOX_MM2[0]) + 1
-        boxes = ndimage.find_objects(labels) if large.size else []
-        for label in large.tolist():
-            wide = tuple(slice(side.start - 3, side.stop + 4) for side in boxes[label - 1])
-            part = ndimage.binary_dilation(labels[wide] == label)  # a pixel counts with the next ones, equal to it
-            ring = ndimage.binary_dilation(part) & ~part
-            if (plane[wide][ring] > SHARP_HU).mean() > MIN_SHARP[int(mm2[label] <= BOX_MM2[1])]:
-                areas[k] = max(areas[k], mm2[label])
-    return areas
-
-
 _MEASURES: dict[str, Callable[[_Blocks], np.ndarray]] = {
     "novelty": _novelty,
     "novelty_of_mean": _novelty_of_mean,
@@ -494,17 +364,10 @@ _MEASURES: dict[str, Callable[[_Blocks], np.ndarray]] = {
     "steps": _steps,
     "gaps": _gaps,
     "jumps": _jumps,
-    "one_valued_cells": _one_valued_cells,
-    "drawn_pixels": _drawn_pixels,
-    "row_breaks": _row_breaks,
-    "air_boxes_mm2": _air_boxes_mm2,
 }
 """Facts of each slice, [k], NaN where unknown; a slice counts by the first that finds it or a neighbour."""
 
-_ABSOLUTE = ("one_valued_cells", "drawn_pixels", "air_boxes_mm2")
-"""Facts that foreign neighbours do not change."""
-
-_OF_NOISE = ("novelty", "novelty_of_mean", "quiet", "quiet_to_next", *_ABSOLUTE)
+_OF_NOISE = ("novelty", "novelty_of_mean", "quiet", "quiet_to_next")
 """Facts that need values in steps finer than noise."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -179,11 +178,11 @@ def value_warnings(image: sitk.Image) -> list[ScanWarning]:
 
 def slice_warnings(image: sitk.Image) -> list[ScanWarning]:
     """Check axial slices."""
-    hu, pixel_mm2 = voxels_of(image), math.prod(image.GetSpacing()[:2])
+    hu = voxels_of(image)
     names = ("slices", "rows", "columns")
 
     def foreign(code: str) -> list[str]:
-        return [f"{k} {reason}" for k, reason in foreign_slices(hu, pixel_mm2, code).items()]
+        return [f"{k} {reason}" for k, reason in foreign_slices(hu, code).items()]
 
     return run_checks(
         "slices",

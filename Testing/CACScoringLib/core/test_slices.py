@@ -30,7 +30,7 @@ def test_a_block_is_beside_what_touches_it(row, column):
     hu = np.zeros((1, 40, 40), np.int16)
     hu[0, row, column : column + BLOCK] = 100
     mean = np.zeros((1, 10, 10), np.float32)
-    blocks = _Blocks(hu, 1.0, np.zeros((BLOCK, 1, 10, 10), np.float32), mean, mean > 0, (4, BLOCK))
+    blocks = _Blocks(hu, np.zeros((BLOCK, 1, 10, 10), np.float32), mean, mean > 0, (4, BLOCK))
     assert blocks.beside_maximum()[0, 2, 4] == 100
     assert blocks.beside_maximum()[0, 5:, 7:].max() == 0
 
@@ -111,25 +111,23 @@ def warned(hu, image):
 
 
 NOISE = np.random.default_rng(0).integers(-1, 2, (512, 512))
-BOX = np.pad(np.ones((50, 50), bool), ((90, 372), (100, 362)))
 
 
 @pytest.mark.parametrize(
     ("slices", "change"),
     [
         ([27], lambda hu: hu[27, :, ::-1]),
-        ([27], lambda hu: np.where(BOX[: hu.shape[1], : hu.shape[2]], 0, hu[27])),
         ([27], lambda hu: (hu[26].astype(int) + hu[28]) // 2),
         ([27], lambda hu: hu[26] + NOISE[: hu.shape[1], : hu.shape[2]]),
         ([27], lambda hu: hu[27] + 24),
         ([27, 28], lambda hu: hu[[28, 27]]),
     ],
-    ids=["mirrored", "labelled", "averaged", "copied", "shifted", "exchanged"],
+    ids=["mirrored", "averaged", "copied", "shifted", "exchanged"],
 )
 def test_foreign_slices_are_named(patient, slices, change):
     hu = sitk.GetArrayFromImage(patient)
     hu[slices] = change(hu).copy()
-    assert list(foreign_slices(hu, 1.44)) == slices
+    assert list(foreign_slices(hu)) == slices
 
 
 def blurred(hu, slices, sigma):
@@ -151,7 +149,7 @@ RUN = slice(24, 30)
 def test_runs_of_changed_slices_are_named(patient, change, reason):
     hu = sitk.GetArrayFromImage(patient)
     hu[RUN] = change(hu)
-    named = foreign_slices(hu, 1.44)
+    named = foreign_slices(hu)
     assert any(reason in text for text in named.values())
     assert all(22 <= k <= 31 for k in named)
 
@@ -161,14 +159,14 @@ def test_every_second_slice_a_mean_is_named(patient, first):
     hu = sitk.GetArrayFromImage(patient)
     means = np.arange(first, len(hu) - 1, 2)
     hu[means] = np.rint((hu[means - 1] + hu[means + 1]) / 2)
-    assert sum("mean of its neighbours" in text for text in foreign_slices(hu, 1.44).values()) > 20
+    assert sum("mean of its neighbours" in text for text in foreign_slices(hu).values()) > 20
 
 
-def test_slices_lost_and_renumbered_are_named(patient):
+def test_slices_lost_and_renumbered_are_doubted_mildly(patient):
     hu = np.delete(sitk.GetArrayFromImage(patient), range(26, 28), 0)
-    (place,) = foreign_slices(hu, 1.44)
-    assert place == 26
-    assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slices-foreign", True)]
+    ((place, reason),) = foreign_slices(hu, "slice-gaps").items()
+    assert (place, "may be missing" in reason) == (26, True)
+    assert [(w.code, w.severe) for w in warned(hu, patient)] == [("slice-gaps", False)]
 
 
 def breathing(hu, slices):
@@ -186,71 +184,22 @@ def breathing(hu, slices):
 @pytest.mark.parametrize("slices", [6, 8])
 def test_a_breath_is_doubted_mildly(patient, slices):
     hu = breathing(sitk.GetArrayFromImage(patient), slices)
-    assert list(foreign_slices(hu, 1.44, "slice-gaps")) == [27]
-    assert not any("missing" in reason for reason in foreign_slices(hu, 1.44).values())
+    assert list(foreign_slices(hu, "slice-gaps")) == [27]
+    assert not any("missing" in reason for reason in foreign_slices(hu).values())
 
 
 def test_air_that_a_file_adds_changes_no_measure_of_slices(patient):
     hu = sitk.GetArrayFromImage(patient)
     padded = np.pad(hu, ((0, 0), (40, 40), (40, 40)), constant_values=-1024)
     for code in ("slices-foreign", "slice-gaps"):
-        measures = zip(slice_measures(hu, 1.44, code), slice_measures(padded, 1.44, code), strict=True)
+        measures = zip(slice_measures(hu, code), slice_measures(padded, code), strict=True)
         for (check, values), (_, padded_values) in measures:
             np.testing.assert_array_equal(values, padded_values, check.message)
 
 
-@pytest.mark.parametrize("value", [-1024, -950])
-def test_boxes_of_air_in_the_body_are_named(patient, value):
-    hu = sitk.GetArrayFromImage(patient)
-    hu[20:30, 70:110, 95:140] = value
-    assert {k for k, text in foreign_slices(hu, 1.44).items() if "box" in text} >= set(range(21, 29))
-
-
-@pytest.mark.parametrize(("side", "value"), [(20, -1024), (18, 0), (13, 40)])
-def test_small_boxes_in_the_heart_are_named(patient, side, value):
-    hu = sitk.GetArrayFromImage(patient)
-    hu[20:30, 90 : 90 + side, 100 : 100 + side] = value
-    assert set(foreign_slices(hu, 1.44)) >= set(range(21, 29))
-
-
-@pytest.mark.parametrize("pixels", [256, 2048])
-@pytest.mark.parametrize("other", [6, 44])
-def test_rows_of_another_slice_are_named(patient, pixels, other):
-    """A disk's sector has 512 bytes, a block 4,096."""
-    hu = sitk.GetArrayFromImage(patient)
-    start = 95 * hu.shape[2] + hu.shape[2] // 4
-    hu[27].ravel()[start : start + pixels] = hu[other].ravel()[start : start + pixels]
-    assert "rows" in foreign_slices(hu, 1.44).get(27, "")
-
-
-@pytest.mark.parametrize(("down", "across", "pixels"), [(0, 1, 40), (0.6, 0.8, 30), (1, 0, 30)])
-def test_drawn_lines_are_named(patient, down, across, pixels):
-    hu = sitk.GetArrayFromImage(patient)
-    places = np.arange(pixels)
-    hu[27, 80 + np.rint(down * places).astype(int), 90 + np.rint(across * places).astype(int)] = 1023
-    assert "drawn" in foreign_slices(hu, 1.44).get(27, "")
-
-
-@pytest.mark.parametrize("step", [2, 3])
-def test_drawn_lines_are_named_among_values_in_steps_and_these_are_no_drawing(patient, step):
-    hu = np.rint(sitk.GetArrayFromImage(patient) / step).astype(np.int16) * np.int16(step)
-    assert [text for text in foreign_slices(hu, 1.44).values() if "drawn" in text] == []
-    hu[27, 70:130, 90] = 900 // step * step
-    assert "drawn" in foreign_slices(hu, 1.44).get(27, "")
-
-
-def test_saturated_values_are_no_drawing(patient):
+def test_saturated_values_are_not_foreign(patient):
     hu = np.minimum(sitk.GetArrayFromImage(patient), 500)
-    assert foreign_slices(hu, 1.44) == {}
-
-
-def test_gas_in_the_body_and_air_cut_off_at_one_value_are_no_boxes(patient):
-    hu = sitk.GetArrayFromImage(patient).astype(np.float32)
-    gas = np.zeros(hu.shape, np.float32)
-    gas[20:30, 80:110, 105:130] = 1
-    gas = ndimage.gaussian_filter(gas, (0, 1, 1))
-    hu = np.maximum(np.rint(hu * (1 - gas) - 1020 * gas), -1000).astype(np.int16)
-    assert [text for text in foreign_slices(hu, 1.44).values() if "box" in text] == []
+    assert foreign_slices(hu) == {}
 
 
 def test_fat_and_muscle_are_measured_in_each_quarter(patient):
