@@ -175,7 +175,12 @@ class EvaluateOptions:
 
 
 def _extras(options: EvaluateOptions) -> tuple[str, ...]:
+    """Return the extras of a study. Raises CTError of a table that cannot be used, before they are installed."""
     study = STUDIES[options.study]
+    if options.data is not None and study.make is _evaluate_scans:
+        from ..references.registry import check_study
+
+        check_study(options.data)
     cuda = ("torch",) if options.device == "cuda" and "studies" not in study.extras else ()
     return (*study.extras, *cuda, *extras_of_cluster(options))
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from CACScoringLib.core.errors import BadReferenceError, CTError
-from CACScoringLib.core.tables import read_table
+from CACScoringLib.core.tables import Table, read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.io.reading import stem
 
@@ -19,7 +19,7 @@ from .collection import Collection, collections
 from .folder import find_new_scans, new_scans
 from .label_maps import CAC_LABELS, NAMED_LABELS, declared
 from .reference import ProgressCallback, Reference
-from .score_table import ENDINGS, is_table, table_format
+from .score_table import ENDINGS, is_table, open_table, table_format
 
 DECLARED = {entry.name: declared(entry) for entry in collections().values() if entry.reader == "label-maps"}
 """Formats that collections declare, by their names."""
@@ -94,13 +94,23 @@ def read_study(
     Raises CTError as `read_reference`, and if no patient has two scans where pairs are wanted.
     """
     table = read_table(source.resolve(), short_lines=True) if source.suffix.lower() in ENDINGS else None
-    if table is not None and all(column in table for column in PAIR_COLUMNS):
+    if table is not None and _has_pairs(table):
         if use is not None or annotator is not None:
             raise CTError(f"{source} is not a project: only a project's scans have a use and annotators.")
         reference = read_pairs(table)
     else:
         reference = read_reference(source, use=use, annotator=annotator)
     return reference if pairs is None else first_pairs(reference, pairs)
+
+
+def _has_pairs(table: Table) -> bool:
+    return all(column in table for column in PAIR_COLUMNS)
+
+
+def check_study(source: Path) -> None:
+    """Raise CTError as `read_study` if the columns of a study's table are unknown; scans are not read."""
+    if is_table(source) and not _has_pairs(read_table(source, short_lines=True)):
+        open_table(source, None)
 
 
 NewScans = tuple[list[NewScan], list[str]]

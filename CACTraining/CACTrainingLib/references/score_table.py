@@ -141,7 +141,7 @@ def _check_columns(table: Table, layout: Layout, arteries: Mapping[str, str], ar
     subject = f"In {table.path}, no column" if not are_named else f"In {table.path}, no column named by --columns"
     raise TableError(
         f"{subject} {', and none '.join(missing)}. Its columns are {columns}; understood are {', '.join(UNDERSTOOD)}. "
-        'Name yours, such as --columns id=Patient,total="Manual Agatston".'
+        'Rename yours; cac validate takes them as they are by --columns id=Patient,total="Manual Agatston".'
     )
 
 

@@ -367,6 +367,17 @@ def test_columns_that_are_not_understood(tmp_path, columns, error, message):
         read_reference(tmp_path / "own.csv", columns=columns)
 
 
+def test_a_study_of_an_unknown_table_is_refused_before_packages_are_required(tmp_path):
+    file = tmp_path / "own.csv"
+    options = make_parser().parse_args(["evaluate", "detection", "--data", str(file), "--output", "out"])
+    for text in ("patient,scan,ct\np,1,a.nii.gz\n", "ct,total\na.nii.gz,3\n"):
+        file.write_text(text, "utf-8")
+        assert options.extras(options) == ("statistics", "cohort")
+    file.write_text("Case,Score\na,1\n", "utf-8")
+    with pytest.raises(TableError, match=r"no column names the scan .* Its columns are Case, Score"):
+        options.extras(options)
+
+
 def test_only_a_table_has_columns(gated):
     with pytest.raises(BadReferenceError, match="Leave --columns out"):
         read_reference(gated, columns="id=Patient")
