@@ -33,7 +33,7 @@ def read_reference(
     progress: ProgressCallback | None = None,
     use: str | None = None,
     annotator: str | None = None,
-    columns: str = "",
+    columns: str | None = None,
 ) -> Reference:
     """Read a reference of any known format; scans without a reference are among the refused.
 

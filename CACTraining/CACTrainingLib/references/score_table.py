@@ -60,13 +60,13 @@ class ScoreTable:
     arteries: Mapping[str, str]
 
 
-def open_table(source: Path, scans: Path | None, columns: str = "") -> ScoreTable:
+def open_table(source: Path, scans: Path | None, columns: str | None = None) -> ScoreTable:
     """Read a table and check its columns.
 
     Args:
         source: File of the table.
         scans: Folder of the scans, for tables that name them by an id.
-        columns: Value of --columns; empty for columns that are called as `UNDERSTOOD`, or published.
+        columns: Value of --columns; None for columns that are called as `UNDERSTOOD`, or published.
 
     Raises:
         BadReferenceError: The scans cannot be found in this way.
@@ -100,7 +100,9 @@ def _columns_of(text: str) -> dict[str, str]:
     return columns
 
 
-def _read_table(source: Path, scans: Path | None, progress: ProgressCallback | None, columns: str = "") -> Reference:
+def _read_table(
+    source: Path, scans: Path | None, progress: ProgressCallback | None, columns: str | None = None
+) -> Reference:
     """Read a table; ids are looked up below `scans`. Raises CTError as `open_table`."""
     opened = open_table(source, scans, columns)
     table, layout, arteries = opened.table, opened.layout, opened.arteries
@@ -196,6 +198,6 @@ def is_table(source: Path) -> bool:
     return source.is_file() and source.name.lower().endswith(ENDINGS)
 
 
-def table_format(columns: str = "") -> Format:
+def table_format(columns: str | None = None) -> Format:
     """Return the format of tables of scores. columns: Value of --columns."""
     return Format("a table of scores", is_table, partial(_read_table, columns=columns))

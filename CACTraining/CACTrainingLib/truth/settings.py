@@ -40,7 +40,7 @@ class ValidationSettings:
     reference: Path = argument(metavar="REFERENCE")
     output: Path = option(metavar="DIR")
     scans: Path | None = option(None, metavar="DIR")
-    columns: str = option("", metavar="MEANING=COLUMN,…")
+    columns: str | None = option(None, metavar="MEANING=COLUMN,…")
     calibrate: str | None = option(None, metavar="NAME")
     model: tuple[str, ...] = option((), metavar="NAME")
     before: Path | None = option(None, metavar="DIR")
