@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import TableError
@@ -52,6 +52,10 @@ class DecimalMarks:
         if column not in self._marks:
             self._marks[column] = self._detect(column)
         return self._marks[column]
+
+    def renamed(self, columns: Mapping[str, str]) -> DecimalMarks:
+        """Return the marks of a table after `Table.renamed`."""
+        return DecimalMarks({new: self._columns[old] for new, old in columns.items()}, self._separator)
 
     def _detect(self, column: str) -> str:
         cells = self._columns.get(column, ())
@@ -182,6 +186,22 @@ class Table:
         if missing := [name for name in columns if name not in self]:
             has = ", ".join(printable(name) for name in self.columns)
             raise TableError(f"The table {self.path} has no column {', '.join(missing)}; it has {has}.")
+
+    def renamed(self, columns: Mapping[str, str]) -> Table:
+        """Return the table of some columns alone, under other names.
+
+        Args:
+            columns: Column by its new name.
+
+        Raises:
+            TableError: There is no such column.
+        """
+        self.need(*columns.values())
+        sources = {new.lower(): old.lower() for new, old in columns.items()}
+        marks = self.lines[0].marks.renamed(sources)
+        cells = ({new: line.text(old) for new, old in sources.items()} for line in self.lines)
+        lines = (replace(line, cells=part, marks=marks) for line, part in zip(self.lines, cells, strict=True))
+        return Table(self.path, tuple(columns), tuple(lines))
 
     def need_distinct(self, names: Sequence[str], noun: str = "name") -> None:
         """Raise TableError if two lines have the same name. names: Names of the lines, in order."""

@@ -37,13 +37,13 @@ class Study:
         takes: Options besides the common ones.
         make: Function of the study's name, the values of its options, the settings file and the progress; returns the
             page.
-        extras: Extras that it needs besides "studies".
+        extras: Extras that it needs.
     """
 
     text: str
     takes: tuple[str, ...]
     make: Callable[[str, dict[str, Any], Sequence[str], Progress], Path]
-    extras: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ("studies",)
 
 
 def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], progress: Progress) -> Path:
@@ -106,22 +106,24 @@ def _data(name: str, values: dict[str, Any]) -> Path:
 
 _PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
 _TRAININGS = ("data", "seed", "yes", "workers")
-_COHORT = ("cohort",)
+_SCORED = ("statistics", "cohort")
 
 STUDIES = {
-    "reproducibility": Study("two scans of each patient", _PAIRS, _evaluate_scans, _COHORT),
-    "detection": Study("calcium per scan, artery and lesion", _PAIRS, _evaluate_scans, _COHORT),
-    "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _COHORT),
-    "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _COHORT),
-    "all": Study("all of the above", _PAIRS, _evaluate_scans, _COHORT),
+    "reproducibility": Study("two scans of each patient", _PAIRS, _evaluate_scans, _SCORED),
+    "detection": Study("calcium per scan, artery and lesion", _PAIRS, _evaluate_scans, _SCORED),
+    "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _SCORED),
+    "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _SCORED),
+    "all": Study("all of the above", _PAIRS, _evaluate_scans, _SCORED),
     "people": Study(
         "people of public collections whose calcium was read, as on the front page",
         ("data", "model", "overwrite", "workers", "device"),
         _evaluate_people,
-        _COHORT,
+        _SCORED,
     ),
     **{
-        name: Study(experiment.study, (*_TRAININGS, *experiment.of_study), _evaluate_trainings, experiment.extras)
+        name: Study(
+            experiment.study, (*_TRAININGS, *experiment.of_study), _evaluate_trainings, ("studies", *experiment.extras)
+        )
         for name, experiment in EXPERIMENTS.items()
     },
     "prognosis": Study("events by true and by predicted category", ("data", "seed"), _evaluate_prognosis),
@@ -173,7 +175,14 @@ class EvaluateOptions:
 
 
 def _extras(options: EvaluateOptions) -> tuple[str, ...]:
-    return ("studies", *STUDIES[options.study].extras, *extras_of_cluster(options))
+    """Return the extras of a study. Raises CTError of a table that cannot be used, before they are installed."""
+    study = STUDIES[options.study]
+    if options.data is not None and study.make is _evaluate_scans:
+        from ..references.registry import check_study
+
+        check_study(options.data)
+    cuda = ("torch",) if options.device == "cuda" and "studies" not in study.extras else ()
+    return (*study.extras, *cuda, *extras_of_cluster(options))
 
 
 def run(options: EvaluateOptions, progress: Progress) -> None:

@@ -331,7 +331,7 @@ ACTIONS = {
     "relocate": _action(_relocate),
     "use": _action(_use),
     "remove": _action(_remove),
-    "agreement": _action(_agreement, "studies"),
+    "agreement": _action(_agreement, "statistics"),
     "prepare": _action(_prepare),
 }
 

@@ -67,7 +67,7 @@ def _extras(options: ReviewOptions) -> tuple[str, ...]:
     from CACScoringLib.readings.journals import PLAN
 
     is_double = options.double or (options.results / PLAN).exists()
-    return ("review", *(("studies",) if is_double else ()), *extras_of_dicom(options.dicom))
+    return ("review", *(("statistics",) if is_double else ()), *extras_of_dicom(options.dicom))
 
 
 def _run(options: ReviewOptions, progress: Progress) -> None:

@@ -11,7 +11,7 @@ from CACScoringLib.cli.main import require
 from CACScoringLib.core.errors import OutputError
 
 EXTRAS = (
-    *("scene", "torch", "studies", "radiomics", "cohort", "cluster", "dicom", "phantom"),
+    *("scene", "torch", "studies", "statistics", "radiomics", "cohort", "cluster", "dicom", "phantom"),
     *("review", "docs", "test"),
 )
 """Extras that the tests and checks need: all of them."""

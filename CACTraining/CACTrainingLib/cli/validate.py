@@ -24,4 +24,13 @@ def run(settings: ValidationSettings, progress: Progress) -> None:
     print(f"{done.page}: the validation")
 
 
-add_arguments = Command(ValidationSettings, run, ("studies", "cohort")).declare
+def _extras(settings: ValidationSettings) -> tuple[str, ...]:
+    """Return the extras of a validation. Raises CTError of a table that cannot be used, before they are installed."""
+    from ..references.score_table import is_table, open_table
+
+    if is_table(settings.reference):
+        open_table(settings.reference, settings.scans, settings.columns)
+    return ("statistics", "cohort", *(("torch",) if settings.device == "cuda" else ()))
+
+
+add_arguments = Command(ValidationSettings, run, _extras).declare

@@ -1,151 +1,30 @@
-"""All references: formats, detected from the content of a file or folder, and public collections by their readers.
-
-A table of scores (CSV) has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked
-up below --scans; `total` (or agatston), or the arteries LM (or LCA), LAD, LCX, RCA, or both; or `lesions`, a label map
-with CAC's own labels instead (`label_maps`). Columns `name`, `series` and `patient` are optional, as for `cac cohort`,
-and so is `comparator`, the score of another program. Published tables have other columns: `Collection.tables`.
-"""
+"""All references: formats, detected from the content of a file or folder, and public collections by their readers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from CACScoringLib.core.errors import BadReferenceError, CTError, TableError
-from CACScoringLib.core.tables import Line, Table, read_table
-from CACScoringLib.core.text import abbreviated_list, printable
+from CACScoringLib.core.errors import BadReferenceError, CTError
+from CACScoringLib.core.tables import Table, read_table
+from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.io.reading import stem
 
 from ..project.project import NewScan, is_project
 from .annotated import DEFAULT_USE, DIGITAL, PAIR_COLUMNS, first_pairs, read_pairs, read_project
 from .coca import GATED, NONGATED
-from .collection import OWN_TABLE, Collection, Layout, collections
+from .collection import Collection, collections
 from .folder import find_new_scans, new_scans
-from .label_maps import ABOUT, CAC_LABELS, NAMED_LABELS, declared
-from .reference import (
-    VESSELS,
-    Format,
-    ProgressCallback,
-    Reference,
-    ReferenceScan,
-    ScansById,
-    artery_of_column,
-    read_each,
-    scan_of,
-    scans_below,
-)
-from .segmentations import lesions_on_grid, read_lesions
-
-ROUNDING = 0.5
-"""Error of a score that was rounded to a whole number."""
-AGATSTON_UNITS = ("agatston", "agatston score", "agatston units", "agatston unit", "au")
-"""Values of a column unit, in lower case."""
-ENDINGS = (".csv", ".tsv", ".txt")
-
-
-def _read_table(source: Path, scans: Path | None, progress: ProgressCallback | None) -> Reference:
-    """Read a table; ids are looked up below `scans`. Raises BadReferenceError, TableError."""
-    table = read_table(source, short_lines=True)
-    layout = layout_of(table)
-    total = next((column for column in layout.totals if column in table), None)
-    arteries = {column: key for column in table.columns if (key := artery_of_column(column))}
-    _check_columns(table, layout, total, arteries)
-    by_id = None
-    if "ct" not in table:
-        if scans is None:
-            raise BadReferenceError(
-                f"{source} names scans by {layout.id} only. Name the folder they lie in with --scans."
-            )
-        by_id = scans_below(scans, progress)
-    elif scans is not None:
-        raise BadReferenceError(f"{source} says in its column ct where the scans are. Leave --scans out.")
-    names = [printable(layout.name_of(line)) or f"line {line.number}" for line in table.lines]
-    table.need_distinct(names, "scan")
-    vessels = VESSELS if set(arteries.values()) == set(VESSELS) or "lesions" in table else {}
-    lesions = f" {ABOUT}" if "lesions" in table else ""
-    scores = layout.about or ("Agatston scores as the table has them." if total or arteries else "")
-    items = list(zip(names, table.lines, strict=True))
-    results = read_each(items, lambda name, line: _line_scan(name, line, layout, arteries, by_id))
-    return Reference(layout.title, f"{scores}{lesions}".strip(), vessels, *results, layout)
-
-
-def layout_of(table: Table) -> Layout:
-    """Return the published layout whose columns a table has, else that of the user's own."""
-    published = (layout for collection in collections().values() for layout in collection.tables)
-    fitting = (entry for entry in published if all(c in table for c in (entry.id, *entry.totals, *entry.name)))
-    return next(fitting, OWN_TABLE)
-
-
-def _check_columns(table: Table, layout: Layout, total: str | None, arteries: dict[str, str]) -> None:
-    if "ct" not in table and layout.id not in table:
-        table.need("ct")
-    keys = list(arteries.values())
-    if twice := sorted({key for key in keys if keys.count(key) > 1}):
-        raise TableError(f"The table {table.path} has two columns for {', '.join(twice)}. Remove one.")
-    if total is None and "lesions" not in table and (missing := set(VESSELS) - set(keys)):
-        raise TableError(
-            f"The table {table.path} has neither a column total nor one for {', '.join(sorted(missing))}, nor label "
-            f"maps in a column lesions; it has {', '.join(map(printable, table.columns))}."
-        )
-
-
-def _check_scores(line: Line, totals: Mapping[str, float], vessels: Mapping[str, float]) -> None:
-    """Raise TableError if totals differ, or the arteries exceed a total; other branches may make a total larger."""
-    tolerance = ROUNDING * (1 + len(vessels))
-    if len(totals) > 1 and max(totals.values()) - min(totals.values()) > 2 * ROUNDING:
-        listed = " and ".join(f"{column} {value:g}" for column, value in totals.items())
-        raise TableError(f"The scores in {line.where} contradict each other: {listed}. Correct one.")
-    artery_sum = sum(vessels.values())
-    for column, value in totals.items():
-        if artery_sum > value + tolerance:
-            listed = ", ".join(f"{key} {score:g}" for key, score in vessels.items() if score)
-            raise TableError(f"The scores in {line.where} contradict each other: {column} {value:g}, but {listed}.")
-
-
-def _line_scan(
-    name: str, line: Line, layout: Layout, arteries: dict[str, str], by_id: ScansById | None
-) -> ReferenceScan:
-    """Read a line of the table. Raises CTError."""
-    if (unit := line.text("unit") or line.text("units")) and unit.casefold() not in AGATSTON_UNITS:
-        raise TableError(f"The unit in {line.where} is {unit}. Only Agatston scores are compared: leave the line out.")
-    totals = {column: value for column in layout.totals if (value := line.number_in(column, 0)) is not None}
-    scores = {key: line.number_in(column, 0) for column, key in arteries.items()}
-    vessels = {key: value for key, value in scores.items() if value is not None}
-    _check_scores(line, totals, vessels)
-    score = next(iter(totals.values()), None)
-    if score is None and set(vessels) == set(VESSELS):
-        score = sum(vessels.values())
-    lesions = line.file("lesions")
-    if score is None and lesions is None:
-        raise TableError(f"There is no total in {line.where}.")
-    if lesions is not None:
-        read_lesions(lesions)
-    if by_id is None:
-        line.need("ct")
-        ct, series = line.need_file("ct"), line.text("series") or None
-    else:
-        line.need(layout.id)
-        scan = scan_of(line.text(layout.id), by_id)
-        ct, series = scan.ct, scan.series
-    patient = printable(line.text(layout.patient)) or name
-    comparator = line.number_in(layout.comparator, 0)
-    reference = ReferenceScan(name, patient, ct, series, total=score, vessels=vessels, comparator=comparator)
-    if lesions is None:
-        return reference
-    return replace(reference, outlines=partial(lesions_on_grid, lesions), files=(lesions,))
-
-
-TABLE = Format(
-    "a table of scores", lambda source: source.is_file() and source.name.lower().endswith(ENDINGS), _read_table
-)
+from .label_maps import CAC_LABELS, NAMED_LABELS, declared
+from .reference import ProgressCallback, Reference
+from .score_table import ENDINGS, is_table, open_table, table_format
 
 DECLARED = {entry.name: declared(entry) for entry in collections().values() if entry.reader == "label-maps"}
 """Formats that collections declare, by their names."""
 
-FORMATS = (GATED, *DECLARED.values(), CAC_LABELS, NAMED_LABELS, NONGATED, TABLE)
+FORMATS = (GATED, *DECLARED.values(), CAC_LABELS, NAMED_LABELS, NONGATED, table_format())
 
 
 def read_reference(
@@ -154,6 +33,7 @@ def read_reference(
     progress: ProgressCallback | None = None,
     use: str | None = None,
     annotator: str | None = None,
+    columns: str | None = None,
 ) -> Reference:
     """Read a reference of any known format; scans without a reference are among the refused.
 
@@ -163,6 +43,7 @@ def read_reference(
         progress: Callback for the number of items read.
         use: Use of a project's scans, or "all"; None for those for test.
         annotator: Annotator of a project's scans, where there are several.
+        columns: Columns of a table by their meaning, as of --columns.
 
     Raises:
         BadReferenceError: The format is unknown or ambiguous, or no scan can be used.
@@ -172,6 +53,8 @@ def read_reference(
     """
     if not source.exists():
         raise BadReferenceError(f"There is no reference {source}. Give a file or folder with reference scores.")
+    if columns and not is_table(source):
+        raise BadReferenceError(f"{source} is no table, so that it has no columns. Leave --columns out.")
     if is_project(source):
         if scans is not None:
             raise BadReferenceError("A project lists where its scans are. Leave --scans out.")
@@ -186,7 +69,7 @@ def read_reference(
     if len(fitting) > 1:
         titles = " and ".join(form.title for form in fitting)
         raise BadReferenceError(f"{source} holds {titles}. Name the folder of one of them.")
-    (form,) = fitting
+    (form,) = [table_format(columns)] if columns else fitting
     if form.holds_scans and scans is not None:
         raise BadReferenceError(f"The scans of {form.title} lie in its own folder. Leave --scans out.")
     reference = form.read(source, scans, progress)
@@ -211,13 +94,23 @@ def read_study(
     Raises CTError as `read_reference`, and if no patient has two scans where pairs are wanted.
     """
     table = read_table(source.resolve(), short_lines=True) if source.suffix.lower() in ENDINGS else None
-    if table is not None and all(column in table for column in PAIR_COLUMNS):
+    if table is not None and _has_pairs(table):
         if use is not None or annotator is not None:
             raise CTError(f"{source} is not a project: only a project's scans have a use and annotators.")
         reference = read_pairs(table)
     else:
         reference = read_reference(source, use=use, annotator=annotator)
     return reference if pairs is None else first_pairs(reference, pairs)
+
+
+def _has_pairs(table: Table) -> bool:
+    return all(column in table for column in PAIR_COLUMNS)
+
+
+def check_study(source: Path) -> None:
+    """Raise CTError as `read_study` if the columns of a study's table are unknown; scans are not read."""
+    if is_table(source) and not _has_pairs(read_table(source, short_lines=True)):
+        open_table(source, None)
 
 
 NewScans = tuple[list[NewScan], list[str]]

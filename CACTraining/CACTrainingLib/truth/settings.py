@@ -23,6 +23,8 @@ class ValidationSettings:
             project; or digital patients of cac phantom.
         output: Folder for validation.html and all it is made from.
         scans: Folder below which the scans lie, for references that name them by an id.
+        columns: Columns of a table that are called otherwise, by what they mean, such as
+            id=Patient,total="Manual Agatston"; the other columns are not read.
         calibrate: Calibrate scoring on these scans, report the agreement before and after with every scan evaluated by
             other patients, and store it as the model NAME, to score with by --model NAME.
         model: Model, or its card NAME.json, to use in place of the bundled one.
@@ -38,6 +40,7 @@ class ValidationSettings:
     reference: Path = argument(metavar="REFERENCE")
     output: Path = option(metavar="DIR")
     scans: Path | None = option(None, metavar="DIR")
+    columns: str | None = option(None, metavar="MEANING=COLUMN,…")
     calibrate: str | None = option(None, metavar="NAME")
     model: tuple[str, ...] = option((), metavar="NAME")
     before: Path | None = option(None, metavar="DIR")

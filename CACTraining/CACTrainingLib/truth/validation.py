@@ -84,9 +84,8 @@ def validate(settings: ValidationSettings, progress: Progress | None = None) -> 
     started = time.perf_counter()
     progress.begin(["reference", "scans", "comparison", "page"])
     with progress.step("reference"):
-        reference = read_reference(
-            settings.reference, settings.scans, progress.counted, settings.use, settings.annotator
-        )
+        choice = settings.use, settings.annotator, settings.columns
+        reference = read_reference(settings.reference, settings.scans, progress.counted, *choice)
         models = ModelChoice(settings.model, device=settings.device)
         base = chosen_models(models).networks.get("decomposition")
         card = None if base is None else base.card

@@ -181,3 +181,13 @@ def test_names_that_would_break_a_terminal_are_not_repeated(table):
     with pytest.raises(TableError) as raised:
         read_table(table("a\x1b[2J,b\n1,2\n"), ["ct"])
     assert "\x1b" not in str(raised.value)
+
+
+def test_columns_under_other_names(table):
+    path = table("Patient;Score;total\na;1,5;x\nb;2;y\n")
+    renamed = read_table(path).renamed({"id": "patient", "name": "Patient", "total": "score"})
+    assert renamed.columns == ("id", "name", "total")
+    assert [line.text("id") + line.text("name") for line in renamed.lines] == ["aa", "bb"]
+    assert [line.number_in("total") for line in renamed.lines] == [1.5, 2]
+    with pytest.raises(TableError, match="no column Points; it has Patient, Score, total"):
+        read_table(path).renamed({"total": "Points"})

@@ -66,7 +66,7 @@ class TestExtras:
         monkeypatch.setattr(sys, "prefix", str(Path("/usr")))
 
     @pytest.mark.parametrize(
-        "arguments", [["train", "slices", "--output", "m.json"], ["evaluate", "heart", "--output", "out"]]
+        "arguments", [["train", "slices", "--output", "m.json"], ["evaluate", "prognosis", "--output", "out"]]
     )
     def test_a_command_names_the_package_to_install(self, arguments, none_installed, capsys):
         assert cli.main(arguments) == 2
@@ -137,8 +137,9 @@ class TestExtras:
             (["score", "--radiograph", "pa.png"], ("torch",)),
             (["cohort", "scans", "--output", "out", "--scene"], ("cohort", "scene")),
             (["evaluate", "radiomics", "--data", "t.csv", "--output", "out"], ("studies", "radiomics")),
-            (["validate", "t.csv", "--output", "out"], ("studies", "cohort")),
-            (["project", "agreement", "project"], ("studies",)),
+            (["validate", "t.csv", "--output", "out"], ("statistics", "cohort")),
+            (["evaluate", "detection", "--data", "t.csv", "--output", "out"], ("statistics", "cohort")),
+            (["project", "agreement", "project"], ("statistics",)),
         ],
         ids=lambda value: " ".join(value),
     )

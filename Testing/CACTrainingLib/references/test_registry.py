@@ -17,10 +17,11 @@ from reference_files import (
     write_orcascore,
 )
 
-from CACScoringLib.core.errors import BadReferenceError, CTError, TableError
+from CACScoringLib.core.errors import BadReferenceError, CTError, OutputError, TableError
 from CACScoringLib.core.labels import Artery, NonCoronary
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.scans.source import ScanSource
+from CACTrainingLib.cli.main import make_parser
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.label_maps import declared
@@ -183,8 +184,8 @@ def test_scores_that_contradict_each_other_are_left_out(scans, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ct,LM,LAD\na,1,1\n", "neither a column total nor one for LCX, RCA"),
-        ("total\n1\n", "no column ct"),
+        ("ct,LM,LAD\na,1,1\n", "no column holds the score .* LCX, RCA are missing"),
+        ("total\n1\n", "no column names the scan"),
         ("ct,total\nnowhere.nii.gz,1\n", "'nowhere.nii.gz' in line 2 .* is not there"),
         ("ct,total\n.,-4\n", "total in line 2 .* is '-4'"),
         ("ct;total\n.;1.234\n", "such as 1.234, which may be 1234 or"),
@@ -328,3 +329,55 @@ def test_the_patient_of_an_image_file_is_in_its_path(tmp_path, name, path, patie
 def test_an_id_of_a_scan_that_cannot_be_read_is_refused():
     with pytest.raises(BadReferenceError, match="It has a gap"):
         scan_of("A", {"a": [ScanSource("a", "", Path("a"), fault="It has a gap.")]})
+
+
+OWN_COLUMNS = 'Date;Patient;"Manual Agatston";CT;LAD\n1.2.2024;One;212,5;yes;a\n3.2.2024;two;0;no;b\n'
+"""A reader's spreadsheet. Columns that are called as CAC's hold other things."""
+
+
+def test_a_table_with_columns_of_other_names(scans, tmp_path):
+    (tmp_path / "own.csv").write_text(OWN_COLUMNS, "utf-8")
+    columns = "id=patient, total=Manual Agatston"
+    reference = read_reference(tmp_path / "own.csv", scans[0].parent, columns=columns)
+    assert [(scan.name, scan.total) for scan in reference.scans] == [("One", 212.5), ("two", 0.0)]
+    assert reference.scans[0].ct.parent == scans[0]
+    assert not reference.refused
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "message"),
+    [
+        ("", TableError, "no column names the scan .* Its columns are Case, Score; understood are ct, id, total,"),
+        ("id=Case", TableError, "no column named by --columns holds the score"),
+        ("id=Case,total=Points", TableError, "no column Points; it has Case, Score"),
+        ("patient id=Case,total=Score", OutputError, "'patient id=Case' is no MEANING=COLUMN. The meanings are ct,"),
+        ("id=Case,id=Score", OutputError, "'id=Score' appears twice"),
+        ("id=Case,total=", OutputError, "'total=' is no MEANING=COLUMN"),
+        ("id=Case,total=Score", BadReferenceError, "Name the folder they lie in with --scans"),
+    ],
+)
+def test_columns_that_are_not_understood(tmp_path, columns, error, message):
+    """They are refused without a look at scans, before packages of the command are required."""
+    (tmp_path / "own.csv").write_text("Case,Score\na,1\n", "utf-8")
+    words = ["validate", str(tmp_path / "own.csv"), "--output", str(tmp_path / "out"), "--columns", columns]
+    options = make_parser().parse_args(words)
+    with pytest.raises(error, match=message):
+        options.extras(options)
+    with pytest.raises(error, match=message):
+        read_reference(tmp_path / "own.csv", columns=columns)
+
+
+def test_a_study_of_an_unknown_table_is_refused_before_packages_are_required(tmp_path):
+    file = tmp_path / "own.csv"
+    options = make_parser().parse_args(["evaluate", "detection", "--data", str(file), "--output", "out"])
+    for text in ("patient,scan,ct\np,1,a.nii.gz\n", "ct,total\na.nii.gz,3\n"):
+        file.write_text(text, "utf-8")
+        assert options.extras(options) == ("statistics", "cohort")
+    file.write_text("Case,Score\na,1\n", "utf-8")
+    with pytest.raises(TableError, match=r"no column names the scan .* Its columns are Case, Score"):
+        options.extras(options)
+
+
+def test_only_a_table_has_columns(gated):
+    with pytest.raises(BadReferenceError, match="Leave --columns out"):
+        read_reference(gated, columns="id=Patient")
