@@ -29,6 +29,7 @@ FORBIDDEN = {
     "CACScoringLib.report.page -> CACScoringLib.run": "def f():\n    from .. import run",
     "CACScoringLib.scoring.scores -> CACTrainingLib": "import CACTrainingLib",
     "CACScoringLib.scoring.mass -> CACScoringLib.models.cards": "from ..models import cards",
+    "CACScoringLib.facts.store -> CACScoringLib.models.cards": "from ..models import cards",
     "CACScoringLib.pipeline -> vtk": "import vtk",
     "CACScoringLib.review.review -> qt": "import qt",
     "CACTrainingLib.data.datasets -> CACTrainingLib.truth.records": "from ..truth import records",
