@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .project import Project
 
 SCHEMA = "cac-proposal/1"
-HEART_FILE, FACTS_FILE = "heart.nii.gz", "proposal.json"
+HEART_FILE, PROPOSAL_FILE = "heart.nii.gz", "proposal.json"
 
 NETWORKS = ("territories", "slices")
 """Networks of a proposal."""
@@ -146,7 +146,7 @@ def read_proposal(project: Project, scan_id: str) -> Proposal | None:
     """Read a scan's proposal; return None if there is none, or it is damaged and has to be made again."""
     folder = _folder(project, scan_id)
     try:
-        facts = read_json(folder / FACTS_FILE)
+        facts = read_json(folder / PROPOSAL_FILE)
         proposal = _proposal(folder, facts)
         is_valid = all(0 <= p <= 1 for p in proposal.probabilities.values()) and facts["schema"] == SCHEMA
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -240,7 +240,7 @@ def _write(folder: Path, heart: sitk.Image, facts: dict[str, Any]) -> None:
             heart = sitk.Cast(heart, sitk.sitkUInt8)
             sitk.WriteImage(heart, str(new / HEART_FILE), useCompression=True)
             check_written(new / HEART_FILE, heart)
-            (new / FACTS_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            (new / PROPOSAL_FILE).write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             if folder.exists():
                 folder.rename(place / "old")
             new.rename(folder)
