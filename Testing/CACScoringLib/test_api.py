@@ -343,9 +343,11 @@ def test_a_scan_compared_with_itself_has_not_changed(folder, monkeypatch, capsys
 
 
 @pytest.mark.filterwarnings("default:CAUTION:UserWarning")
-def test_severe_warnings_are_issued_once_by_code_and_logged(folder, caplog):
+def test_severe_warnings_are_issued_once_by_code_and_logged(folder, tmp_path, caplog):
+    shifted = tmp_path / "shifted.nrrd"
+    sitk.WriteImage(sitk.ReadImage(str(folder / "ct.nrrd")) - 45, str(shifted))  # air is no longer −1000 HU
     with pytest.warns(UserWarning, match="CAUTION: ") as issued:
-        results = [cac.score(folder / "ct.nrrd", threshold_only=True, kvp=kvp) for kvp in (140, 120)]
+        results = [cac.score(shifted, threshold_only=True, kvp=kvp) for kvp in (140, 120)]
     severe = [warning.code for warning in results[0].warnings if warning.severe]
     assert len({str(warning.message) for warning in issued}) == len(set(severe))
     assert {warning.filename for warning in issued} == {__file__}

@@ -204,6 +204,7 @@ class TestLesion:
         desk.segmentation = nodes.calcium
         desk.editor.setSegmentationNode(nodes.calcium)
         desk.editor.setSourceVolumeNode(nodes.volume)
+        desk.view.mrmlSliceCompositeNode().SetBackgroundVolumeID(nodes.volume.GetID())
         effect = desk.use("CAC Lesion")
         assert effect.boxes["ThresholdHU"].value == 145
         effect.chooseArtery(Artery.RCA)

@@ -85,7 +85,7 @@ def test_a_table_of_pairs(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (("patient,ct", "a,x"), "neither a column total"),
+        (("patient,ct", "a,x"), "no column holds the score"),
         (("patient,scan,ct",), "no rows"),
         (("patient,scan,ct", "a,7,x"), "Line 2"),
     ],
