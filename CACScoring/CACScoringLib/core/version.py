@@ -24,7 +24,7 @@ PACKAGES = ("numpy", "scipy", "SimpleITK", "openvino", "torch")
 _LIBRARY = Path(__file__).resolve().parents[1]
 _PACKAGE = "slicer-cac"
 _GIT_SECONDS = 10.0
-_MEASURING = (*("core", "io", "networks", "models", "calcium_map", "anatomy", "quality", "facts", "record", "scoring"),)
+_MEASURING = ("core", "io", "networks", "models", "calcium_map", "anatomy", "quality", "facts", "record", "scoring")
 """Rooms whose code measures scans."""
 
 

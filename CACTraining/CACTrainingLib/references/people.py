@@ -132,7 +132,9 @@ def find_people(
 def _checked(person: Person, file: Path) -> Path:
     """Return the file of a crop. Raises CTError if it is not what was read."""
     if _box(person.grid, read_ct(file)) != tuple(slice(0, n) for n in person.grid.size):
-        raise BadReferenceError(f"{file} is another crop than that which was read.")
+        raise BadReferenceError(
+            f"{file} is another crop than that which was read. Give that crop, or the DICOM series in its place."
+        )
     return file
 
 
@@ -156,7 +158,10 @@ def _cropped(person: Person, series: Sequence[ScanSource], folder: Path) -> Path
     if not candidates:
         return None
     if len(crops) != 1:
-        raise BadReferenceError(f"{len(crops)} of {len(candidates)} series of {person.patient} hold what was read.")
+        raise BadReferenceError(
+            f"{len(crops)} of {len(candidates)} series of {person.patient} hold what was read. Leave only that one in "
+            "the folder, whole and as the collection has it."
+        )
     file = folder / f"{person.name}.nii.gz"
     file.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(crops[0], str(file))

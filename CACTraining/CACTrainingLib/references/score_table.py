@@ -46,7 +46,7 @@ UNDERSTOOD = ("ct", "id", "total", *VESSELS, "lesions", "name", "patient", "seri
 
 
 @dataclass(frozen=True)
-class ScoreTable:
+class CheckedTable:
     """A table whose columns have been checked.
 
     Attributes:
@@ -60,7 +60,7 @@ class ScoreTable:
     arteries: Mapping[str, str]
 
 
-def open_table(source: Path, scans: Path | None, columns: str | None = None) -> ScoreTable:
+def open_table(source: Path, scans: Path | None, columns: str | None = None) -> CheckedTable:
     """Read a table and check its columns.
 
     Args:
@@ -83,7 +83,7 @@ def open_table(source: Path, scans: Path | None, columns: str | None = None) -> 
         raise BadReferenceError(f"{source} names scans by {layout.id} only. Name the folder they lie in with --scans.")
     if "ct" in table and scans is not None:
         raise BadReferenceError(f"{source} says in its column ct where the scans are. Leave --scans out.")
-    return ScoreTable(table, layout, arteries)
+    return CheckedTable(table, layout, arteries)
 
 
 def _columns_of(text: str) -> dict[str, str]:
