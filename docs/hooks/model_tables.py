@@ -98,7 +98,6 @@ COLUMNS = {
     "map-compact": "map",
     "map-labels": "map from slice labels",
     "lesions-compact": "unseen",
-    "lesions-kinds": "lesions-kinds",
 }
 """Columns of results/pairs.csv and results/lesion-network.csv by model."""
 
