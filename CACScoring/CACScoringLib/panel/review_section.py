@@ -376,8 +376,21 @@ class ReviewSection(PanelSection):
         contents = [k for k, row in self._slices.items() if row.probability is not None or k in colours]
         rows = [self._slices[k] for k in range(min(contents), max(contents) + 1)] if contents else []
         unused = [row.k for row in rows if not row.used]
-        self.plot.setSlices({row.k: row.probability for row in rows}, colours, unused)
+        self._showLimits({row.k: row.probability for row in rows}, colours, unused)
         self._showSlice()
+
+    def _showLimits(
+        self, probabilities: dict[int, float | None], colours: dict[int, list[Any]], unused: list[int]
+    ) -> None:
+        """Show slices in the plot, with the limits of their probabilities."""
+        limits = self._review.record.slice_limits if any(p is not None for p in probabilities.values()) else ()
+        self.plot.setSlices(probabilities, colours, unused, [limit for limit in limits if limit is not None])
+        text = _("Slices from feet to head. Height: probability of calcium; marks: lesions. Click to go to a slice.")
+        whats = _("the map is computed"), _("a classifier that decides alone, as published, calls it calcium")
+        for limit, words in zip(limits or (None, None), whats, strict=True):
+            if limit is not None:
+                text += "\n" + _("Line at {limit:.0%}: from there on {words}.").format(limit=limit, words=words)
+        self.plot.setToolTip(text)
 
     def _slicesWithoutMap(self) -> list[SliceRow]:
         """Return the scan's slices without probabilities, so that the plot can mark lesions."""

@@ -41,6 +41,7 @@ class SlicePlot(qt.QWidget):
         probabilities: Mapping[int, float | None],
         colours: Mapping[int, Sequence[tuple[int, int, int]]],
         unused: Collection[int] = (),
+        limits: Sequence[float] = (),
     ) -> None:
         """Show slices.
 
@@ -48,8 +49,9 @@ class SlicePlot(qt.QWidget):
             probabilities: Probability of calcium, 0 to 1, by slice index k; None if the network did not evaluate it.
             colours: RGB of a slice's marks, by slice index; slices without marks may be absent.
             unused: Slices whose calcium does not count in the map.
+            limits: Probabilities to draw a line at.
         """
-        self._slices, self._colours, self._unused = dict(probabilities), colours, unused
+        self._slices, self._colours, self._unused, self._limits = dict(probabilities), colours, unused, limits
         self.update()
 
     def setCurrent(self, k: int | None) -> None:
@@ -95,6 +97,10 @@ class SlicePlot(qt.QWidget):
             painter.end()
             return
         self._drawBars(painter)
+        painter.setPen(palette.color(qt.QPalette.Text))
+        for limit in self._limits:
+            y = int(self._bottom() - self._height(limit)) + 0.5  # the middle of a pixel
+            painter.drawLine(qt.QPointF(0, y), qt.QPointF(self.width, y))
         if self._current in self._slices:
             x = self.placeOf(self._current)
             painter.setPen(qt.QPen(palette.color(qt.QPalette.Highlight), 2))
@@ -107,6 +113,9 @@ class SlicePlot(qt.QWidget):
     def _bottom(self) -> float:
         return self.height - _MARK_PIXELS - 1.0
 
+    def _height(self, probability: float) -> float:
+        return probability * (self._bottom() - _MARGIN_PIXELS)
+
     def _drawBars(self, painter) -> None:
         bottom = self._bottom()
         width = self._span()[1] / (max(self._slices) - min(self._slices) + 1)
@@ -115,7 +124,7 @@ class SlicePlot(qt.QWidget):
             left_edge = self.placeOf(k) - thickness / 2
             colour = qt.QColor(*(_UNUSED if k in self._unused else _USED))
             if probability is not None:
-                height = max(1.0, probability * (bottom - _MARGIN_PIXELS))
+                height = max(1.0, self._height(probability))
                 painter.fillRect(qt.QRectF(left_edge, bottom - height, thickness, height), colour)
             colours = self._colours.get(k, ())
             for n, rgb in enumerate(colours):

@@ -309,6 +309,13 @@ class ScoreRecord(ScoredCalcium):
         return self.acquisition.pseudonym | (dict.fromkeys(JOURNAL) if mark is None else mark.cells)
 
     @property
+    def slice_limits(self) -> tuple[float | None, float | None]:
+        """Probability from which slices were decomposed, and that of a classifier that decides alone, as published."""
+        decomposed_from = (self.decomposition_settings or {}).get("slice_threshold")
+        is_number = isinstance(decomposed_from, (int, float))
+        return float(decomposed_from) if is_number else None, self.slices_positive_from  # type: ignore[arg-type]
+
+    @property
     def noise_hu(self) -> float | None:
         """Noise of the scan; None if it could not be measured."""
         return None if self.measured is None else self.measured.noise_hu

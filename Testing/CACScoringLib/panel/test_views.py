@@ -180,6 +180,20 @@ def test_a_click_in_the_plot_chooses_a_slice(plot):
     assert slices == [14]
 
 
+def test_the_plot_draws_a_line_at_a_limit(plot):
+    def rows():
+        image = plot.grab().toImage()
+        return [image.pixelColor(image.width() // 2, y).name() for y in range(image.height())]
+
+    slices = dict.fromkeys(range(10, 20), 0.0)
+    plot.setSlices(slices, {})
+    before = rows()
+    plot.setSlices(slices, {}, limits=(0.5,))
+    changed = [y for y, (old, new) in enumerate(zip(before, rows(), strict=True)) if old != new]
+    assert len(changed) == 1
+    assert abs(changed[0] - (plot._bottom() - plot._height(0.5))) <= 1
+
+
 def test_an_empty_plot_has_no_slice(plot):
     plot.setSlices({}, {})
     assert plot.sliceAt(50) is None
