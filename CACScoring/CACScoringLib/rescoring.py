@@ -45,7 +45,7 @@ def rescore(folder: Path, lesions: Path, reader: str | None, progress: Progress)
         measurement, settings = read_facts(folder, record), settings_of(record, folder)
         kept = tuple(warning for warning in measurement.scan.warnings if warning.code not in _ABOUT_LESIONS)
         scan: CTScan = measurement.scan.stating(warnings=kept)
-        labels, status, doubts = read_lesions(lesions, scan, reader)
+        labels, status, doubts = read_lesions(lesions, scan, reader, record.input)
         assert labels is not None
         measurement = replace(measurement, scan=scan.stating(warnings=(*kept, *doubts)))
         networks = recorded_networks(record.models)

@@ -27,7 +27,7 @@ from .quality.calibration import stored_repeatability
 from .quality.mass_calibration import insert_calibration
 from .record.findings import MassCalibration
 from .record.provenance import Confirmation, Provenance, ReviewRecord
-from .record.score_record import ScoreRecord, TruthRecord, severe_first
+from .record.score_record import InputRecord, ScoreRecord, TruthRecord, severe_first
 from .report import files as report
 from .report import page
 from .results import ScoreResult
@@ -35,6 +35,7 @@ from .scoring.labels import status_of
 from .scoring.reach import voxels_in_reach
 
 if TYPE_CHECKING:
+    from .exchange.belonging import Kind
     from .scoring.comparison import Comparison
 
 
@@ -182,9 +183,9 @@ def read_and_score(
             from .scoring.comparison import check_patients
 
             check_patients(of_patient.acquisition, with_pseudonym(scan.acquisition))
-        heart, pericardium = (
-            read_mask(mask) if isinstance(mask, Path) else mask for mask in (scan_input.heart, scan_input.pericardium)
-        )
+        masks: dict[Kind, Path | sitk.Image | None] = {"heart": scan_input.heart, "pericardium": scan_input.pericardium}
+        heart, pericardium = (read_mask(mask) if isinstance(mask, Path) else mask for mask in masks.values())
+        mask_doubts = [doubt for kind, mask in masks.items() for doubt in _origin_warnings(mask, scan, kind)]
         if settings.dicom:
             from .exchange.source import check_reader, check_series
 
@@ -194,7 +195,7 @@ def read_and_score(
         if sample and lesions is None:
             lesions, status = sample.lesions, "reviewed"
         calibration, warnings = _calibration(scan_input, score_settings, scan, sample)
-        scan = with_warnings(scan, *doubts, *warnings, *models.warnings)
+        scan = with_warnings(scan, *mask_doubts, *doubts, *warnings, *models.warnings)
     score_settings = replace(score_settings, calibration=calibration)
     result = score_scan(scan, score_settings, heart, lesions, models.networks, progress, pericardium, status)
     if models.estimates:
@@ -253,7 +254,7 @@ def _provenance(scan_input: ScanInput, settings: RunSettings, models: LoadedMode
 
 
 def read_lesions(
-    path: Path | sitk.Image | None, scan: CTScan, reader: str | None
+    path: Path | sitk.Image | None, scan: CTScan, reader: str | None, recorded: InputRecord | None = None
 ) -> tuple[sitk.Image | None, str, Sequence[ScanWarning]]:
     """Read the lesions of a scan, if any.
 
@@ -264,6 +265,7 @@ def read_lesions(
         path: Label map, or file of one, of a DICOM Segmentation or of an RT Structure Set; None without one.
         scan: The scan.
         reader: Who reviewed the lesions; None if nobody says so.
+        recorded: Record of the scan, if that was restored from a result.
 
     Returns:
         Labels, status of their score, and warnings.
@@ -277,12 +279,12 @@ def read_lesions(
     if isinstance(path, Path) and path.is_file() and is_dicom(path):
         from .exchange.reviewed import read_review_file, read_reviewed
 
-        labels, warnings = read_reviewed(path, scan)
+        labels, warnings = read_reviewed(path, scan, recorded)
         origin = read_review_file(path).status
     else:
         labels = read_lesion_labels(path) if isinstance(path, Path) else path
         origin = status_of(labels)
-        warnings = _origin_warnings(labels, scan, path.name if isinstance(path, Path) else "The label map")
+        warnings = _origin_warnings(path, scan, "lesions", recorded)
     status = "reviewed" if reader else origin or "given"
     name = f" in {printable(path.name)}" if isinstance(path, Path) else ""
     ask = "If you have reviewed them, score again in your name."
@@ -295,13 +297,19 @@ def read_lesions(
     return labels, status, warnings
 
 
-def _origin_warnings(labels: sitk.Image, scan: CTScan, name: str) -> tuple[ScanWarning, ...]:
-    """Check series and patient of a label map that states elements of DICOM. Raises MaskError."""
-    if not any("|" in key for key in labels.GetMetaDataKeys()):
-        return ()
-    from .exchange.belonging import check_origin, origin_of_image  # loads pydicom
+def _origin_warnings(
+    file: Path | sitk.Image | None, scan: CTScan, kind: Kind, recorded: InputRecord | None = None
+) -> tuple[ScanWarning, ...]:
+    """Check series and patient of a label map or mask as far as it states them. Raises MaskError."""
+    from .exchange.belonging import check_image_file, check_origin, origin_of_image  # loads pydicom
 
-    return check_origin(origin_of_image(labels, name), scan, name)
+    if isinstance(file, Path):
+        return check_image_file(file, scan, kind, recorded)
+    if file is None:
+        return ()
+    name = "The label map" if kind == "lesions" else f"The {kind}"
+    metadata = {key: file.GetMetaData(key) for key in file.GetMetaDataKeys()}
+    return check_origin(origin_of_image(metadata, name), scan, name, kind, recorded)
 
 
 def _calibration(
@@ -311,7 +319,8 @@ def _calibration(
     if scan_input.calibration_insert:
         path, density = scan_input.calibration_insert
         insert, warnings = mask_on_scan_grid(read_mask(path), scan, "calibration insert")
-        return insert_calibration(scan.hu, insert > 0, density), warnings
+        doubts = _origin_warnings(path, scan, "calibration insert")
+        return insert_calibration(scan.hu, insert > 0, density), (*doubts, *warnings)
     if settings.rules.calibration_mg_per_mm3_hu is None and sample:
         return MassCalibration("given", 1000 * sample.calibration_mg_per_mm3_hu, 0.0), ()
     return None, ()

@@ -264,13 +264,14 @@ def unnamed_scan(name: str, acquisition: Acquisition) -> str:
     return f"scan-{acquisition.study_digest[:8]}" if acquisition.study_digest else "scan"
 
 
-def unnamed(text: str, acquisition: Acquisition, every_date: bool = False) -> str:
+def unnamed(text: str, acquisition: Acquisition, every_date: bool = False, of_device: bool = False) -> str:
     """Return a text of words and paths without those that state patient, ID, birth date, study date or series.
 
     Args:
         text: The text.
         acquisition: Whose facts are removed; the two dates in any usual form.
         every_date: Remove every date with a year of four digits, as from texts that people type.
+        of_device: Keep parts of words that are letters of the name by chance, as in the kernel B35f of a patient B.
 
     Examples:
         >>> unnamed("cac score /data/Mueller_Eva/ct", Acquisition("DICOM", patient_name="MÜLLER^EVA"))
@@ -286,6 +287,8 @@ def unnamed(text: str, acquisition: Acquisition, every_date: bool = False) -> st
 
     def is_named(part: str) -> bool:
         words = {form for word in re.split(r"[\W\d_]+", part) for form in _forms(word)}
+        if of_device:
+            return bool(long & {*words, *_forms(part)})
         return bool(short & words) or any(name in form for form in _forms(part) for name in long)
 
     return re.sub(r"[^\s'\"=,:{}/\\]+", lambda part: "scan" if is_named(part[0]) else part[0], text)

@@ -1,4 +1,4 @@
-"""Slices that are blank, repeated or foreign to their volume, and voxels that were interpolated.
+"""Slices that are blank, repeated or foreign to their volume.
 
 Noise makes every slice of a scanner varied and unique, and neighbouring slices alike. The limits hold for 22 scans of
 18 people, also in fields of 150 to 220 mm and with air added, a phantom and digital patients, mostly with a third to
@@ -46,13 +46,6 @@ lean people is a foot of muscle without partial volume's valley."""
 
 MIN_DRIFT_HU = 10.0
 """Change of fat, and of muscle, between quarters of a scan above which both count as drift."""
-
-MAX_RIPPLE = {0: (0.1, 12.0), 1: (0.05, 8.0), 2: (0.05, 8.0)}
-"""Largest periodic change of noise along an array's axis: amplitude, and multiple of the median over all periods.
-Patients: 0.04 and 6.1, along k 0.09 and 5.8; cine CT repeats its rows of detectors along k."""
-
-MIN_FREQUENCY = 0.08
-"""Lowest frequency of interpolated noise, 1/voxel; anatomy changes more slowly."""
 
 AIR_RANGE_HU, THIN_HU, LOWEST_HU, MIN_AIR = (-1036.0, -950.0), -700.0, -1200.0, 0.01
 """Range that air reaches in every scan, top of lung, bottom of noise in air, and least share of lung and air from which
@@ -136,47 +129,6 @@ def slice_measures(hu: np.ndarray, code: str) -> Iterator[tuple[Check, np.ndarra
     for check in checks_at("slice"):
         if check.code == code and (is_fine or check.fact not in _OF_NOISE):
             yield check, _MEASURES[check.fact](blocks)
-
-
-def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
-    """Find axes of a scan [k, j, i] along which its voxels were interpolated, by periodic noise.
-
-    Returns:
-        The period in voxels by axis.
-    """
-    from scipy import ndimage
-
-    periods = {}
-    steps = [max(1, size // 48) for size in hu.shape]
-    for axis, (max_amplitude, max_multiple) in MAX_RIPPLE.items():
-        part = hu[tuple(slice(None, None, 1 if n == axis else steps[n]) for n in range(3))]
-        noise = _noise_along(np.moveaxis(part, axis, 0))
-        if noise is None:
-            continue
-        ripple = np.log(noise) - ndimage.median_filter(np.log(noise), 9, mode="nearest")
-        amplitudes = np.abs(np.fft.rfft(ripple * np.hanning(ripple.size))) * 4 / ripple.size
-        frequencies = np.fft.rfftfreq(ripple.size)
-        amplitudes[frequencies < MIN_FREQUENCY] = 0
-        peak = int(amplitudes.argmax())
-        usual = float(np.median(amplitudes[frequencies >= MIN_FREQUENCY]))
-        if amplitudes[peak] > max(max_amplitude, max_multiple * usual):
-            periods[axis] = float(1 / frequencies[peak])
-    return periods
-
-
-def _noise_along(values: np.ndarray) -> np.ndarray | None:
-    """Return how tissue differs from its two neighbours along the first axis, by noise; None without enough tissue."""
-    values = values.astype(np.float32, "C")
-    differences = np.abs(values[1:-1] - (values[:-2] + values[2:]) / 2)
-    tissue = (values[1:-1] > SOFT_TISSUE_HU[0]) & (values[1:-1] < SOFT_TISSUE_HU[1]) & (differences < 150)
-    noise = _quiet_halves(differences, tissue)
-    places = np.flatnonzero(np.isfinite(noise))
-    if places.size < 24:
-        return None
-    noise = noise[places]
-    if np.mean(noise) < 0.1:
-        return None
-    return np.maximum(np.interp(np.arange(places[0], places[-1] + 1), places, noise), 0.01)
 
 
 @dataclass(frozen=True)
@@ -306,12 +258,12 @@ def _disorder(blocks: _Blocks) -> np.ndarray:
 
 
 def _quiet(blocks: _Blocks) -> np.ndarray:
-    return _per_nearby(_quiet_halves(np.abs(blocks.pixels[1] - blocks.pixels[0]), blocks.tissue))
+    return _per_nearby(quiet_halves(np.abs(blocks.pixels[1] - blocks.pixels[0]), blocks.tissue))
 
 
 def _quiet_to_next(blocks: _Blocks) -> np.ndarray:
     tissue = blocks.tissue
-    return _per_nearby(_quiet_halves(np.abs(np.diff(blocks.pixels[0], axis=0)), tissue[:-1] & tissue[1:]))
+    return _per_nearby(quiet_halves(np.abs(np.diff(blocks.pixels[0], axis=0)), tissue[:-1] & tissue[1:]))
 
 
 def _per_nearby(noise: np.ndarray) -> np.ndarray:
@@ -324,7 +276,7 @@ def _per_nearby(noise: np.ndarray) -> np.ndarray:
     )
 
 
-def _quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def quiet_halves(differences: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return the mean of the smaller half of each slice's differences within a mask; NaN with too few blocks."""
     ordered, counts = _ordered(differences, mask)
     halves = counts // 2

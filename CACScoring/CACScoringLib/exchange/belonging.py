@@ -1,25 +1,30 @@
-"""Checks that lesions belong to a scan: their frame of reference, series, images and patient, as far as stated.
+"""Checks that lesions and masks belong to a scan: their frame of reference, series, images and patient, if stated.
 
-DICOM objects state them; of other files those do that ITK made of DICOM images, whose elements it keeps.
+DICOM objects state them, and image files that ITK made of DICOM images, whose elements it keeps. Of image files in the
+folder of a result, its record does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import SimpleITK as sitk
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 
-from ..core.acquisition import Acquisition
+from ..core.acquisition import Acquisition, with_pseudonym
 from ..core.ct import CTScan, ScanWarning
-from ..core.errors import MaskError
+from ..core.errors import CTError, MaskError
+from ..core.files import LAST_FILE
 from ..core.text import printable
 from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded
 from ..io.files import real_files
+from ..io.image_files import read_header
+from ..record.score_record import InputRecord, read_result
 from ..scoring.comparison import difference_of_patients
 
 _IMAGES = ("ContourImageSequence", "SourceImageSequence", "ReferencedInstanceSequence", "ReferencedImageSequence")
@@ -27,6 +32,8 @@ _IMAGES = ("ContourImageSequence", "SourceImageSequence", "ReferencedInstanceSeq
 
 _SERIES = ("ReferencedSeriesSequence", "RTReferencedSeriesSequence")
 """Sequences of their series."""
+
+Kind = Literal["lesions", "heart", "pericardium", "calibration insert"]
 
 _IDENTITY = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 
@@ -85,11 +92,14 @@ def _items(data: Dataset, keywords: tuple[str, ...]) -> Iterator[Dataset]:
             yield from element.value
 
 
-def origin_of_image(image: sitk.Image, name: str) -> Origin:
-    """Return the origin of an image file by the elements ("0020|000e") of the DICOM image it was made of."""
+def origin_of_image(metadata: Mapping[str, str], name: str) -> Origin:
+    """Return the origin of an image by the elements ("0020|000e") of the DICOM image that it was made of.
+
+    metadata: Texts that the image holds beside its voxels.
+    """
     elements = Dataset()
     for tag, keyword in _ELEMENTS.items():
-        if image.HasMetaDataKey(tag) and (text := image.GetMetaData(tag).strip()):
+        if text := metadata.get(tag, "").strip():
             setattr(elements, keyword, text)
     frames, series, images = (_uids([elements.get(keyword)]) for keyword in _UIDS)
     if elements.get("Modality", "CT") != "CT":  # UIDs of a segmentation are its own
@@ -106,13 +116,52 @@ _ELEMENTS = {
 """Keywords of elements by the names that ITK gives them."""
 
 
-def check_origin(origin: Origin, scan: CTScan, name: str) -> tuple[ScanWarning, ...]:
-    """Check that lesions were drawn on a scan of this patient.
+def check_image_file(
+    path: Path, scan: CTScan, kind: Kind = "lesions", recorded: InputRecord | None = None
+) -> tuple[ScanWarning, ...]:
+    """Check that an image file of lesions or of a mask is of a scan, as `check_origin` does.
+
+    Args:
+        path: A NIfTI, NRRD or MetaImage file. In the folder of a result it is of the scan of that result.
+        scan: The scan.
+        kind: What the file marks.
+        recorded: As in `check_origin`.
+
+    Raises:
+        MaskError: As `check_origin` does.
+        CTError: The header cannot be read.
+    """
+    reader = read_header(path)
+    origin = origin_of_image({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}, path.name)
+    if warnings := check_origin(origin, scan, path.name, kind, recorded):
+        return warnings
+    record = None
+    if (path.parent / LAST_FILE).is_file():
+        with suppress(CTError):
+            record = read_result(path.parent)
+    voxels_sha256 = recorded.voxels_sha256 if recorded else scan.voxels_sha256
+    if record is None or voxels_sha256 == record.input.voxels_sha256:
+        return ()
+    message = f"{printable(path.name)} is of the result in its folder, which was made of another CT"
+    if difference := difference_of_patients(record.acquisition, with_pseudonym(scan.acquisition)):
+        raise MaskError(f"{message}, and the two {difference}. Give the {kind} of this scan.")
+    if kind != "lesions":
+        return ()
+    message += ". Lesions may lie elsewhere, or may not all be labelled."
+    return (ScanWarning("labels-other-series", message),)
+
+
+def check_origin(
+    origin: Origin, scan: CTScan, name: str, kind: Kind = "lesions", recorded: InputRecord | None = None
+) -> tuple[ScanWarning, ...]:
+    """Check that lesions, or a mask, were drawn on a scan of this patient.
 
     Args:
         origin: Their origin.
         scan: The scan; of one that was not read from DICOM nothing is known but what the user states.
         name: Name of the object's file.
+        kind: What it marks. A mask may be of another series in the scan's frame of reference.
+        recorded: Record of the scan, if that was restored from a result.
 
     Returns:
         Severe warnings about another series in the scan's frame of reference, and another patient of the same images.
@@ -122,10 +171,10 @@ def check_origin(origin: Origin, scan: CTScan, name: str) -> tuple[ScanWarning, 
             the scan.
     """
     name = printable(name)
-    frame, is_of_series = _ties(origin, scan)
+    frame, is_of_series = _ties(origin, scan, recorded)
     if frame is False:
         raise MaskError(
-            f"{name} was drawn on another scan: its frame of reference is not that of the CT. Give the lesions of this "
+            f"{name} was drawn on another scan: its frame of reference is not that of the CT. Give the {kind} of this "
             "scan."
         )
     warnings = []
@@ -134,20 +183,25 @@ def check_origin(origin: Origin, scan: CTScan, name: str) -> tuple[ScanWarning, 
             f"{name} was drawn on another series than this CT: neither its series nor its images are those of the CT"
         )
         if not frame:
-            raise MaskError(f"{message}. Give the lesions of this scan.")
+            remedy = ", or score the CT itself with them" if recorded else ""
+            raise MaskError(f"{message}. Give the {kind} of this scan{remedy}.")
         message += ", though its frame of reference is. Lesions may lie elsewhere, or may not all be labelled."
-        warnings.append(ScanWarning("labels-other-series", message))
-    if difference := difference_of_patients(origin.patient, scan.acquisition):
+        if kind == "lesions":
+            warnings.append(ScanWarning("labels-other-series", message))
+    if difference := difference_of_patients(*map(with_pseudonym, (origin.patient, scan.acquisition))):
         message = f"{name} and the CT {difference}"
         if not is_of_series:
-            raise MaskError(f"{message}: the lesions are of another patient. Give the lesions of this scan.")
-        message += ", though the lesions refer to the images of this CT."
+            raise MaskError(f"{message}: the file is of another patient. Give the {kind} of this scan.")
+        message += ", though the file refers to the images of this CT."
         warnings.append(ScanWarning("labels-other-patient", message))
     return tuple(warnings)
 
 
-def _ties(origin: Origin, scan: CTScan) -> tuple[bool | None, bool | None]:
+def _ties(origin: Origin, scan: CTScan, recorded: InputRecord | None) -> tuple[bool | None, bool | None]:
     """Return whether frame of reference, and series or images, are those of a scan; None where either is unknown."""
+    if recorded and recorded.series_sha256 and origin.series:
+        hashes = {Acquisition("DICOM", series_uid=uid).series_sha256 for uid in origin.series}
+        return None, recorded.series_sha256 in hashes
     if not scan.dicom_files:
         return None, None
     tags = ["FrameOfReferenceUID", "SeriesInstanceUID", "SOPInstanceUID"]

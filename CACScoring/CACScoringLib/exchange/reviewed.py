@@ -28,6 +28,7 @@ from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded, translate_dicom_errors
 from ..io.reading import overlap_message
 from ..record.rules import ScoringRules
+from ..record.score_record import InputRecord
 from ..scoring.lesions import score_labels
 from .belonging import check_origin, frames_of, origin_of
 from .codes import CORONARY
@@ -96,12 +97,15 @@ def read_review_file(path: Path) -> ReviewFile:
     return ReviewFile(tuple(printable(str(name or "")) for name in names), frames, automatic, status)
 
 
-def read_reviewed(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
+def read_reviewed(
+    path: Path, scan: CTScan, recorded: InputRecord | None = None
+) -> tuple[sitk.Image, tuple[ScanWarning, ...]]:
     """Read a reader's lesions of a scan as a map of `Site` labels.
 
     Args:
         path: A DICOM Segmentation (binary or label map), or an RT Structure Set with closed planar contours.
         scan: The scan. Lesions on its grid are returned on it, others on the grid of the file.
+        recorded: Record of the scan, if that was restored from a result.
 
     Returns:
         The labels, and warnings about their origin, and contours that do not lie in the scan's slices.
@@ -113,7 +117,7 @@ def read_reviewed(path: Path, scan: CTScan) -> tuple[sitk.Image, tuple[ScanWarni
     data = read_bounded(path)
     with translate_dicom_errors(path.name):
         _check_kind(data, path.name)
-        doubts = check_origin(origin_of(data, path.name), scan, path.name)
+        doubts = check_origin(origin_of(data, path.name), scan, path.name, recorded=recorded)
         if str(data.SOPClassUID) in SEGMENTATIONS:
             return _segmentation(data, scan, path.name), doubts
         labels, warnings = _structures(data, scan, path.name)

@@ -30,15 +30,15 @@ def clock(time: str) -> str:
     return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2)) if digits.isdecimal() else ""
 
 
-def free_text(slices: Sequence[DicomSlice], keyword: str) -> str | None:
+def free_text(slices: Sequence[DicomSlice], keyword: str, of_device: bool = False) -> str | None:
     """Return the first stated value of a free text, without words that identify the patient; None if none is stated.
 
-    Scanner operators type names and IDs into such texts.
+    Scanner operators type names and IDs into such texts. of_device: As in `unnamed`.
     """
     text, *facts = (first_value(slices, DicomSlice.text, name) for name in (keyword, *_IDENTIFYING))
     person = dict(zip(_IDENTIFYING.values(), facts, strict=True))
     dates = {name: _date(person[name]) for name in ("patient_birth_date", "study_date")}
-    return text and unnamed(text, Acquisition("DICOM", **(person | dates)), every_date=True)
+    return text and unnamed(text, Acquisition("DICOM", **(person | dates)), every_date=True, of_device=of_device)
 
 
 def contrast_agent_of(slices: Sequence[DicomSlice]) -> str | None:
@@ -53,6 +53,9 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
     def text(keyword: str) -> str | None:
         return first_value(slices, DicomSlice.text, keyword)
 
+    def device(keyword: str) -> str | None:
+        return free_text(slices, keyword, of_device=True)
+
     def number(keyword: str) -> float | None:
         return first_value(slices, DicomSlice.number, keyword)
 
@@ -66,11 +69,11 @@ def acquisition_of(slices: list[DicomSlice]) -> Acquisition:
     return Acquisition(
         file_format="DICOM",
         kvp=number("KVP"),
-        kernel=text("ConvolutionKernel"),
+        kernel=device("ConvolutionKernel"),
         contrast_agent=contrast_agent_of(slices),
-        gating=_gating(text("CardiacSynchronizationTechnique"), text("ScanOptions")),
-        manufacturer=text("Manufacturer"),
-        scanner_model=text("ManufacturerModelName"),
+        gating=_gating(device("CardiacSynchronizationTechnique"), text("ScanOptions")),
+        manufacturer=device("Manufacturer"),
+        scanner_model=device("ManufacturerModelName"),
         slice_thickness_mm=number("SliceThickness"),
         exposure_mas=_exposure_mas(slices),
         filter_material=_filter_material(slices),
@@ -118,7 +121,7 @@ def _exposure_mas(slices: list[DicomSlice]) -> float | None:
 
 def _filter_material(slices: list[DicomSlice]) -> str | None:
     """Return Filter Material, or "tin" if another text of the header names a tin filter."""
-    if material := first_value(slices, DicomSlice.text, "FilterMaterial"):
+    if material := free_text(slices, "FilterMaterial", of_device=True):
         return material
     texts = (first_value(slices, DicomSlice.text, keyword) or "" for keyword in _TEXTS)
     return "tin" if any(map(_TIN.search, texts)) else None

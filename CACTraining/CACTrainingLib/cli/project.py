@@ -119,7 +119,7 @@ def _work(project: Project, scan_id: str, missing: bool, annotator: str | None) 
 def _check(
     project: OpenedProject,
     progress: Progress,
-    network: Annotated[str | None, option(choices=("territories", "slices", "decomposition"))] = None,
+    network: Annotated[str | None, option(choices=("territories", "lesions", "slices", "decomposition"))] = None,
     method: Annotated[str, option(choices=("supervised", "labels", "cyclegan"))] = "supervised",
     annotator: Annotator = None,
     data: Annotated[tuple[Path, ...], option(metavar="DIR")] = (),

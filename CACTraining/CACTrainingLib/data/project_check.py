@@ -19,7 +19,7 @@ from ..project.files import ProjectScan
 from ..project.project import Project
 from ..project.proposals import read_proposal
 from ..project.split import USES
-from ..project.training import annotated_nothing, painted_slices, training_scan
+from ..project.training import annotated_nothing, painted_regions, painted_slices, training_scan
 from ..project.training_scan import TrainingScan, read_truth
 from .datasets import find_scans, split_by_patient
 
@@ -56,8 +56,8 @@ def check_project(
     """Return findings about a project, errors first.
 
     Args:
-        network: Network to train: "territories", to which outlined hearts are taught, or one of NETWORKS. None checks
-            all of these, and lacks are warnings.
+        network: Network to train: "territories", to which outlined hearts are taught, "lesions", to which readers'
+            lesions are, or one of NETWORKS. None checks all of these, and lacks are warnings.
         method: Method of the decomposition, "supervised", "labels" or "cyclegan".
         annotator: Annotator whose annotations are used; None for all.
         further_data: Further folders to learn from, as the training takes them.
@@ -188,14 +188,20 @@ def _lacking(
     """
     teaches_hearts = network == "territories"
     usable = [scan for scan in label_counts if scan.heart_known or not teaches_hearts]
+    if network == "lesions":
+        usable = [scan for scan in usable if scan.annotators]
     if teaches_hearts and not usable:
         return [("The heart is learned from scans with an outlined heart, and there are none. Outline some.", "")]
+    if network == "lesions" and not usable:
+        return [(f"{_JUDGED} none are.", "")]
     try:
         parts = split_by_patient(usable, VALIDATION_SHARE, 0)
     except DataError as error:
         return [(f"For {_NAMES[network]}: {error}", "")]
     if teaches_hearts:
         return []
+    if network == "lesions":
+        return [] if any(map(_is_judged, parts[0])) else [(f"{_JUDGED} none of the scans for training are.", "use")]
     lacking: list[tuple[str, str]] = []
     for use, scans in zip(USES, parts, strict=False):
         counts = sum((label_counts[scan] for scan in scans), Counter())
@@ -218,6 +224,12 @@ def _lacking(
     return lacking
 
 
+def _is_judged(scan: TrainingScan) -> bool:
+    """True if an annotator painted regions in a real scan, or judged a slice as free of visible calcium."""
+    readings = painted_regions(scan)
+    return any(image is not None or SliceLabel.NOT_VISIBLE in labels.values() for image, labels in readings)
+
+
 def _count(scan: TrainingScan) -> Counter[bool | None]:
     """Count slices by visible calcium, unlabelled ones under None, without annotators' labels outside the heart."""
     labels = read_truth(scan.truth)["slices"] if scan.truth else ()
@@ -227,7 +239,13 @@ def _count(scan: TrainingScan) -> Counter[bool | None]:
     return Counter(label["visible"] for label in labels)
 
 
-_NAMES = {"territories": "outlined hearts", "slices": "the slice classifier", "decomposition": "the decomposition"}
+_JUDGED = "Painted lesions are learned from real scans that annotators judged or painted, and"
+_NAMES = {
+    "territories": "outlined hearts",
+    "lesions": "painted lesions",
+    "slices": "the slice classifier",
+    "decomposition": "the decomposition",
+}
 
 
 def _ids(scans: Iterable[ProjectScan]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from CACScoringLib.core.ct import CTScan, mask_on_scan_grid
 from CACScoringLib.core.errors import MaskError
 from CACScoringLib.core.labels import NOT_CORONARY, SITES, Artery, is_not_coronary, label_called
 from CACScoringLib.core.voxels import voxels_of
+from CACScoringLib.exchange.belonging import check_image_file
 from CACScoringLib.io.reading import label_map, read_ct, read_mask, segment_names
 from CACScoringLib.scans.folder import SEGMENTATION_ENDING
 
@@ -113,7 +114,10 @@ def labels_on_grid(image: sitk.Image, scan: CTScan, path: Path, cropped: bool) -
     """Resample labels to the scan's grid as uint8; an image without labels becomes an empty one.
 
     cropped: True if the image may end with its labels, as in segmentations saved by 3D Slicer.
+
+    Raises MaskError if the image does not fit the scan, or its file states another one or another patient.
     """
+    check_image_file(path, scan)
     if image.GetNumberOfComponentsPerPixel() > 1 or image.GetDimension() != 3:
         raise MaskError(f"{path.name} is not a 3-D label map with one label per voxel. Export it as one.")
     size = scan.image.GetSize()

@@ -3,7 +3,7 @@
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from CACScoringLib.core.acquisition import Acquisition, unnamed, unnamed_message
@@ -44,6 +44,7 @@ def written(form, day, months, year=None):
     )
 
 
+@settings(deadline=None)
 @given(DAYS, st.sampled_from(FORMS), st.sampled_from(MONTHS), AROUND, st.sampled_from(("", " 3.0 mm", ")", "_1")))
 def test_a_date_with_a_year_of_four_digits_leaves_any_text(day, form, months, before, after):
     text = written(form, day, months)
@@ -53,6 +54,7 @@ def test_a_date_with_a_year_of_four_digits_leaves_any_text(day, form, months, be
         assert without_dates(f"{before}{text}{after}", dates, every) == f"{before}scan{after}"
 
 
+@settings(deadline=None)
 @given(DAYS, st.sampled_from(SHORT_FORMS), st.sampled_from(MONTHS), AROUND)
 def test_a_known_date_leaves_with_a_year_of_two_digits_too(day, form, months, before):
     text = f"{before}{written(form, day, months, day.year % 100)}"

@@ -10,12 +10,12 @@ from scipy import ndimage
 from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.errors import SliceGeometryError
 from CACScoringLib.core.grid import Grid
+from CACScoringLib.core.interpolation import interpolated_axes
 from CACScoringLib.core.slices import (
     BLOCK,
     _Blocks,
     blank_slices,
     foreign_slices,
-    interpolated_axes,
     repeated_slices,
     slice_measures,
     tissue_values,
@@ -277,6 +277,18 @@ def test_interpolated_voxels_are_warned_of(patient, spacing_mm):
 def test_slices_interpolated_by_splines_are_warned_of(patient):
     hu = ndimage.zoom(sitk.GetArrayFromImage(patient).astype(np.float32), (64 / 54, 1, 1), order=3)
     assert list(interpolated_axes(np.rint(hu))) == [0]
+
+
+def test_slices_brought_further_apart_show_in_the_correlation_of_their_noise(patient, monkeypatch):
+    """Slices of 3 mm, linearly interpolated at every 3.6 mm."""
+    hu = sitk.GetArrayFromImage(patient).astype(np.float32)
+    places = np.arange(0, len(hu) - 1, 1.2)
+    below, share = places.astype(int), (places % 1)[:, None, None].astype(np.float32)
+    hu = np.rint(hu[below] * (1 - share) + hu[below + 1] * share)
+    monkeypatch.setattr("CACScoringLib.core.interpolation.MAX_RIPPLE", {0: (1.0, 0.0)})  # noise alone shows nothing
+    assert list(interpolated_axes(hu)) == [0]
+    monkeypatch.setattr("CACScoringLib.core.interpolation.MAX_CORRELATION_RIPPLE", 1)
+    assert interpolated_axes(hu) == {}
 
 
 @pytest.mark.parametrize(

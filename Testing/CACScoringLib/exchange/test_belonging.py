@@ -1,5 +1,6 @@
 """Lesions of another frame of reference, series or patient than the scan's are refused or doubted severely."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.uid import generate_uid
 
 from CACScoringLib.core.errors import MaskError
+from CACScoringLib.core.files import LAST_FILE
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.exchange.belonging import check_origin, frames_of, origin_of
+from CACScoringLib.exchange.belonging import check_image_file, check_origin, frames_of, origin_of
 from CACScoringLib.exchange.reviewed import read_review_file
 from CACScoringLib.exchange.write import write_objects
 from CACScoringLib.io.reading import read_ct
+from CACScoringLib.record.score_record import InputRecord
+from CACScoringLib.report.files import write_json
 from CACScoringLib.run import read_lesions
 
 FOREIGN = "1.2.3"
@@ -151,3 +155,44 @@ def test_label_files_with_elements_of_dicom(scan, uids, tmp_path, ending):
     for foreign in (OTHER, {"FrameOfReferenceUID": FOREIGN}, {"SeriesInstanceUID": FOREIGN}):
         with pytest.raises(MaskError):
             read(**foreign)
+
+
+def test_a_mask_may_be_of_another_series_in_the_frame_but_of_no_other_patient(scan, uids, tmp_path):
+    path = tmp_path / "heart.nrrd"
+    in_frame = {"SeriesInstanceUID": FOREIGN, "FrameOfReferenceUID": uids["frame"]}
+    for kind in ("heart", "pericardium", "calibration insert"):
+        assert check_image_file(label_file(scan, path, **in_frame), scan, kind) == ()
+        for foreign in (in_frame | OTHER, {"SeriesInstanceUID": FOREIGN}, {"FrameOfReferenceUID": FOREIGN}):
+            with pytest.raises(MaskError, match=kind):
+                check_image_file(label_file(scan, path, **foreign), scan, kind)
+
+
+def test_files_of_a_result_are_of_its_scan(series, scan, tmp_path):
+    """Labels of a result, which state nothing themselves, beside its own scan, another series, another patient."""
+    result = tmp_path / "result"
+    result.mkdir()
+    write_json(result / LAST_FILE, score(series).record, {})
+    path = label_file(scan, result / "lesions.nii.gz")
+    brighter = replace(scan, image=scan.image + 1)
+
+    def of(**acquisition):
+        return brighter.stating(acquisition=replace(scan.acquisition, **acquisition))
+
+    assert check_image_file(path, scan) == ()
+    assert check_image_file(path, brighter, recorded=InputRecord.of(scan)) == ()
+    assert [warning.code for warning in check_image_file(path, brighter)] == ["labels-other-series"]
+    assert check_image_file(path, brighter, "heart") == ()
+    with pytest.raises(MaskError, match="patient"):
+        check_image_file(path, of(patient_id="8", patient_name="Else^Some"))
+
+
+def test_what_a_restored_scan_knows_is_its_series(scan, uids):
+    """Its files are not at hand, but the hash of its series is."""
+    restored = replace(scan, dicom_files=())
+    for uid, outcome in (("series", None), (FOREIGN, MaskError)):
+        origin = origin_of(structure_set("frame", "frame", uids.get(uid, uid), None, SAME), "rt.dcm")
+        if outcome is None:
+            assert check_origin(origin, restored, "rt.dcm", recorded=InputRecord.of(scan)) == ()
+        else:
+            with pytest.raises(MaskError):
+                check_origin(origin, restored, "rt.dcm", recorded=InputRecord.of(scan))

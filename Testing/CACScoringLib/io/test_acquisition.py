@@ -40,6 +40,19 @@ class TestAcquisition:
         facts = self.read(tmp_path / "none", PatientName="None^One", ContrastBolusAgent="none")
         assert facts.contrast_agent == "none"
 
+    def test_texts_of_the_scanner_state_no_patient_either(self, tmp_path):
+        """What anonymisers and archives wrote there goes; letters of a name within a code stay."""
+        person = {"PatientName": "ROE^Jane^B", "PatientID": "ID-4711", "PatientBirthDate": "19500817"}
+        device = {"CardiacSynchronizationTechnique": "GATED", "FilterMaterial": "id4711"}
+        names = {
+            "ConvolutionKernel": "B35f 17.8.50",
+            "Manufacturer": "Roe 1950-08-17",
+            "ManufacturerModelName": "Janeway",
+        }
+        facts = self.read(tmp_path, **person, **device, **names)
+        assert (facts.kernel, facts.manufacturer, facts.scanner_model) == ("B35f scan", "scan scan", "Janeway")
+        assert (facts.gating, facts.filter_material) == ("GATED", "scan")
+
     def test_mass_factors(self, tmp_path):
         """DICOM 0018,9351 and 0018,9352, in single precision."""
         tags = {"CalciumScoringMassFactorPatient": 0.76, "CalciumScoringMassFactorDevice": [0.74, 0.77, 0.81]}

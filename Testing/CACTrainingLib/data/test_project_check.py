@@ -111,6 +111,20 @@ def test_scans_that_are_begun_are_told(make):
     assert not [f for f in check_project(project) if "left out, without labels" in f.message]
 
 
+def test_lesions_are_learned_from_what_annotators_judged(make):
+    """In real scans of two patients at least: one is validated on."""
+    project = make("aBcDe", scans="xyz", uses=GOOD)
+    assert len(errors(check_project(project, "lesions"))) == 1
+    for scan, labels in (("0006", {3: NO, 4: YES}), ("0007", {3: NO, 4: YES})):
+        assert errors(check_project(project, "lesions"))
+        write_proposal(project, scan, (3, 4))
+        label(project, scan, "Ann", labels)
+    project.set_use({"x": "training", "y": "validation"})
+    assert not errors(check_project(project, "lesions"))
+    label(project, "0006", "Ann", {3: YES, 4: YES})
+    assert len(errors(check_project(project, "lesions"))) == 1
+
+
 def begin_training(folders, network, method, annotator, cache):
     """Do what a training does with its scans before the first step. Raises CTError."""
     if network == "territories":

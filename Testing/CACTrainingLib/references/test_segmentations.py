@@ -1,10 +1,14 @@
 """Test the import of segmentations: regions, slice labels and hearts on the scan's grid, and refusals."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dicom_files import chest_hu, write_series
 
 from CACScoringLib.core.errors import MaskError
+from CACScoringLib.io.reading import read_ct
 from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.references.segmentations import segmentation_annotations
 
@@ -145,3 +149,17 @@ def test_unassigned_segments_are_no_calcium(ct, tmp_path):
     facts = _segments(("LAD", 2, 0), ("RCA", 4, 0), ("unassigned", 6, 0))
     imported = segmentation_annotations(ct, None, _write(lesions, tmp_path / "l.seg.nrrd", facts=facts))
     assert set(np.unique(sitk.GetArrayFromImage(imported.regions))) == {0, 2, 4}
+
+
+@pytest.mark.parametrize("role", ["lesions", "heart"])
+def test_files_that_state_another_patient_are_refused(tmp_path, role):
+    """Elements of DICOM that ITK keeps: the ID of the CT's patient, then of another."""
+    hu = chest_hu()
+    write_series(tmp_path / "ct", hu)
+    for patient, outcome in (("P1", nullcontext()), ("P2", pytest.raises(MaskError))):
+        labels = sitk.ReadImage(_write(np.full(hu.shape, 2, np.uint8), tmp_path / "ones.nrrd"))
+        labels.CopyInformation(read_ct(tmp_path / "ct").image)
+        labels.SetMetaData("0010|0020", patient)
+        sitk.WriteImage(labels, tmp_path / "labels.nrrd")
+        with outcome:
+            segmentation_annotations(tmp_path / "ct", None, **{role: tmp_path / "labels.nrrd"})
