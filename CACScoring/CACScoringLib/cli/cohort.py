@@ -50,6 +50,8 @@ class CohortOptions(ExchangeOptions, EstimateOptions):
         scene: Also write scene.mrb for each scan.
         identify: Include patient name, ID and study date in the results.
         dry_run: List the scans, and which of them have a result, and write nothing.
+        check: With report: proportion of scans, drawn at random, that the page lists to be checked, whatever their
+            warnings.
     """
 
     source: tuple[str, ...] = argument(metavar="FOLDER|TABLE")
@@ -60,13 +62,20 @@ class CohortOptions(ExchangeOptions, EstimateOptions):
     scene: bool = False
     identify: bool = False
     dry_run: bool = False
+    check: float = option(0.0, metavar="PART")
     settings: tuple[str, ...] = settings_option()
 
 
 def _extras(options: CohortOptions) -> tuple[str, ...]:
+    if _is_report(options):
+        return ("statistics",)
     settings = _settings(options)
     files = [extra for extra in ("scene", "dicom") if getattr(settings, extra)]
     return ("cohort", *extras_of_cluster(options), *files, *extras_of_networks(options))
+
+
+def _is_report(options: CohortOptions) -> bool:
+    return options.source[0] == REPORT and len(options.source) == 2
 
 
 def _settings(options: CohortOptions) -> RunSettings:
@@ -77,11 +86,13 @@ def _settings(options: CohortOptions) -> RunSettings:
 
 def run(options: CohortOptions, progress: Progress) -> None:
     """Score the cohort and say what became of its scans, or make its page. Raises CTError, OutputError."""
-    if options.source[0] == REPORT and len(options.source) == 2:
+    if _is_report(options):
         from ..cohort.report import write_cohort_report
 
-        print(write_cohort_report(Path(options.source[1])))
+        print(write_cohort_report(Path(options.source[1]), options.check))
         return
+    if options.check:
+        raise OutputError("--check is for cac cohort report and cac review.")
     if len(options.source) != 1 or options.output is None:
         raise OutputError("Give one folder or table and --output DIR; or report and the folder of a cohort.")
     from ..cohort.cohort import listed_scans, score_cohort

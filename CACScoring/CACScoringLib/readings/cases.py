@@ -124,7 +124,7 @@ def _cohort_cases(root: Path, ct: Path | None) -> list[ReviewCase]:
 
 
 def refused_scans(results: Path) -> list[tuple[str, str]]:
-    """Return name and reason of the scans of a cohort that could not be scored; [] for another folder. Raises CTError."""
+    """Return name and reason of a cohort's scans that could not be scored; [] for another folder. Raises CTError."""
     if not (results / cohort.RECORD).is_file():
         return []
     lines = read_table(results / cohort.TABLE, ("name", "state", "reason")).lines

@@ -338,6 +338,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         colour=SITE_COLOURS.__getitem__,
         data_uri=lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
+        svg_uri=lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}",
         general="{:g}".format,
         number=lambda value, digits=0: "–" if value is None else f"{value:.{digits}f}",
         percent=percent,
