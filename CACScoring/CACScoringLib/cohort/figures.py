@@ -94,7 +94,7 @@ def _histogram(drawing: Drawing, scores: Sequence[CohortScore]) -> None:
     edges = np.arange(0, last + 1 / BINS_PER_DECADE, 1 / BINS_PER_DECADE)
     axis.hist(
         [places[~is_severe], places[is_severe]],
-        edges,
+        edges.tolist(),
         stacked=True,
         color=[_RULE, _SEVERE],
         hatch=["", "////"],
@@ -106,7 +106,7 @@ def _histogram(drawing: Drawing, scores: Sequence[CohortScore]) -> None:
     ticks = [tick for tick in _TICKS if np.log10(1 + tick) <= edges[-1]]
     axis.set_xticks([float(np.log10(1 + tick)) for tick in ticks], [f"{tick:,}" for tick in ticks])
     axis.set_xlim(edges[0], edges[-1])
-    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.locator_params(axis="y", integer=True)
     axis.set_xlabel("Agatston score")
     axis.set_ylabel("Scans")
     axis.legend()
