@@ -33,7 +33,7 @@ OUTLIER_COUNT = 6
 def write_cohort_report(folder: Path, share: float = 0.0) -> Path:
     """Write PAGE and its figures into the folder of a cohort; return the page's path.
 
-    Scans have the names of their folders, and of results that identify patients their IDs too.
+    Scans have the names of the table, and of results that identify patients their IDs too.
 
     Args:
         folder: Folder of the cohort.
@@ -93,7 +93,7 @@ def _read(file: Path) -> tuple[list[Row], list[Row]]:
 
 def _scan(line: Line) -> Row:
     row: Row = {key: line.text(key) for key in ("scan", "state", "code", "reason", "folder")}
-    name = row["folder"] or line.text("name").removeprefix("'")  # which guards formulas
+    name = line.text("name").removeprefix("'")  # which guards formulas
     patient = line.text("patient_id").removeprefix("'")
     reviewed, undecided = line.text("threshold_reviewed"), line.text("threshold_alternative_agatston")
     row |= {"label": f"{patient} ({name})" if patient else name, "reviewed": reviewed == "True"}
