@@ -25,6 +25,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..core.progress import ScanState
     from ..run import RunSettings
     from ..scans.source import ScanSource
 
@@ -104,17 +105,28 @@ def run(options: CohortOptions, progress: Progress) -> None:
         return
     how = _settings(options), model_choice(options)
     states = score_cohort(source, options.output, *how, options.workers, options.overwrite, progress)
-    count = Counter(state.state for state in states)
+    _print_outcome(states, options.output)
     failed = [state for state in states if state.state == "failed"]
-    print(f"{options.output}: {count['done']} scored, {count['skipped']} scored before, {count['failed']} failed")
-    for state in failed:
-        print(f"  {state.name}: {state.reason}")
     if len(failed) < len(states):
         progress.done(options.output)
     if failed:
         scans = "No scan" if len(failed) == len(states) else f"{len(failed)} of {len(states)} scans"
         outcome = "could be scored" if len(failed) == len(states) else "could not be scored"
         raise CTError(f"{scans} {outcome}. The reasons are in {options.output / FAILURES}.")
+
+
+def _print_outcome(states: Sequence[ScanState], output: Path) -> None:
+    """Print how many scans were scored, and how, and the reason of each that was not."""
+    count, by_facts = Counter(state.state for state in states), sum(state.by_facts for state in states)
+    counts = [f"{count['done'] - by_facts} scored", f"{count['skipped']} scored before", f"{count['failed']} failed"]
+    if by_facts:
+        counts.insert(1, f"{by_facts} scored again by their facts, with the new calibration")
+    print(f"{output}: {', '.join(counts)}")
+    for state in states:
+        if state.state == "failed":
+            print(f"  {state.name}: {state.reason}")
+        elif state.by_facts or state.facts_fault:
+            print(f"  {state.name}: {'by its facts' if state.by_facts else f'from the CT. {state.facts_fault}'}")
 
 
 def _print_scans(scans: Sequence[tuple[ScanSource, bool]]) -> None:
