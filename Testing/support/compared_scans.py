@@ -9,13 +9,13 @@ TOTALS = [0.0, 0.0, 0.0, 20.0, 50.0, 150.0, 300.0, 500.0, 900.0, 30.0] * 3
 def compared_scan(n, in_map, model=None, **more):
     """Scan n of patient n with a reference and an automatic score of TOTALS, and a score of the map; more fields.
 
-    in_map, and measured: Agatston score by method. arteries: That by method and artery. seconds, calibration: Fields of
-    `ScoringFacts`.
+    in_map, and measured: Agatston score by method. arteries: That by method and artery. seconds, calibration, severe:
+    Fields of `ScoringFacts`.
     """
     total = TOTALS[n % len(TOTALS)]
     measured = more.pop("measured", {"automatic": total, "map": in_map})
     arteries = more.pop("arteries", {})
-    facts = {name: more.pop(name) for name in ("seconds", "calibration") if name in more}
+    facts = {name: more.pop(name) for name in ("seconds", "calibration", "severe") if name in more}
     fields = {"name": f"s{n}", "patient": f"p{n}", "folder": f"s{n}", "total": total}
     fields["facts"] = ScoringFacts(**{"models": () if model is None else (model,), "seconds": 1.0} | facts)
     fields["values"] = {

@@ -20,7 +20,7 @@ from ..core.errors import CTError
 from ..core.grid import Box, Grid, bounding_box
 from ..core.scan_grid import ScanGrid
 from ..core.voxels import voxels_of
-from ..core.warning_codes import run_checks
+from ..core.warning_codes import checks_at, run_checks
 from ..models.inference import predict
 from ..models.preprocessing import (
     HIGH_HU,
@@ -177,10 +177,7 @@ def decompose_heart(
     classified = classified_slices(slices, scan.image, networks.slices)
     overlap = overlaps(slices.grid, scan.image.GetSize()[2])
     on, off = (sorted(k for k in by_reader if by_reader[k] == is_on) for is_on in (True, False))
-    is_certain = overlap[:, sorted({*on, *coronary_slices})].any(1)
-    probabilities = np.where(is_certain, np.float32(1), classified.on_grid)
-    # A slice of the grid that also lies in one that is not switched off is needed there.
-    probabilities[~np.delete(overlap, off, axis=1).any(1)] = 0
+    probabilities = needed_probabilities(classified, overlap, by_reader, coronary_slices)
     parts = calcium_map(scan, heart_mask, slices, probabilities, networks.decomposition, settings or stored)
     warnings = classified.warnings + parts.warnings
     if by_reader:
@@ -191,10 +188,25 @@ def decompose_heart(
         message = f"A reader overrode the slice classifier and switched slices {switched} (counted from the feet)."
         warnings += (ScanWarning("slices-by-reader", message),)
     if settings is None:
-        kinds = ("slices", "territories", "lesions")
-        companions = {kind: getattr(networks, kind) for kind in kinds}
-        warnings += tuple(calibration_warnings(networks.decomposition, companions))
+        warnings += tuple(calibration_warnings(networks.decomposition, companions(networks)))
     return DecomposedHeart(classified, parts, warnings)
+
+
+def needed_probabilities(
+    classified: SliceProbabilities, overlap: np.ndarray, by_reader: Mapping[int, bool], coronary_slices: Sequence[int]
+) -> np.ndarray:
+    """Return the probabilities by which slices are decomposed, float32 [n].
+
+    They are the classifier's, 1 where a reader or a probable lesion asks for a slice, and 0 where a reader wants none.
+
+    overlap: From `overlaps` of the classifier's grid. Other arguments as of `decompose_heart`.
+    """
+    on, off = (sorted(k for k in by_reader if by_reader[k] == is_on) for is_on in (True, False))
+    is_certain = overlap[:, sorted({*on, *coronary_slices})].any(1)
+    probabilities = np.where(is_certain, np.float32(1), classified.on_grid)
+    # A slice of the grid that also lies in one that is not switched off is needed there.
+    probabilities[~np.delete(overlap, off, axis=1).any(1)] = 0
+    return probabilities
 
 
 def slice_probabilities(scan: CTScan, heart_mask: np.ndarray, model: LoadedModel) -> SliceProbabilities:
@@ -338,14 +350,23 @@ def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
     return tuple(run_checks("map", saturated=count, high_hu=HIGH_HU))
 
 
-def calibration_warnings(decomposition: LoadedModel, companions: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
+def companions(networks: Networks) -> dict[str, LoadedModel | None]:
+    """Return the networks that a map's calibration depends on beside its own, by kind."""
+    return {kind: getattr(networks, kind) for kind in ("slices", "territories", "lesions")}
+
+
+CALIBRATION_CODES = {check.code for check in checks_at("map calibration")}
+"""Codes of the warnings of `calibration_warnings`."""
+
+
+def calibration_warnings(decomposition: LoadedModel, beside: Mapping[str, LoadedModel | None]) -> list[ScanWarning]:
     """Warn of a map that was calibrated for other networks, or never (`cac calibrate`).
 
-    companions: The networks used beside it, by kind; None for one that is not used.
+    beside: The networks used beside it, by kind; None for one that is not used.
     """
     card = decomposition.card
     fitted = card.validation.get("whole_method", {}).get("models", {})
-    used = {kind: model.card for kind, model in {"decomposition": decomposition, **companions}.items() if model}
+    used = {kind: model.card for kind, model in {"decomposition": decomposition, **beside}.items() if model}
     names = ", ".join(model.name for kind, model in used.items() if fitted.get(kind) != model.sha256)
     return run_checks("map calibration", uncalibrated=card.lacks_calibration, model=card.name, others=names)
 

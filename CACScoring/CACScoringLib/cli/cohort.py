@@ -25,6 +25,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..core.progress import ScanState
     from ..run import RunSettings
     from ..scans.source import ScanSource
 
@@ -50,6 +51,8 @@ class CohortOptions(ExchangeOptions, EstimateOptions):
         scene: Also write scene.mrb for each scan.
         identify: Include patient name, ID and study date in the results.
         dry_run: List the scans, and which of them have a result, and write nothing.
+        check: With report: proportion of scans, drawn at random, that the page lists to be checked, whatever their
+            warnings.
     """
 
     source: tuple[str, ...] = argument(metavar="FOLDER|TABLE")
@@ -60,13 +63,20 @@ class CohortOptions(ExchangeOptions, EstimateOptions):
     scene: bool = False
     identify: bool = False
     dry_run: bool = False
+    check: float = option(0.0, metavar="PART")
     settings: tuple[str, ...] = settings_option()
 
 
 def _extras(options: CohortOptions) -> tuple[str, ...]:
+    if _is_report(options):
+        return ("statistics",)
     settings = _settings(options)
     files = [extra for extra in ("scene", "dicom") if getattr(settings, extra)]
     return ("cohort", *extras_of_cluster(options), *files, *extras_of_networks(options))
+
+
+def _is_report(options: CohortOptions) -> bool:
+    return options.source[0] == REPORT and len(options.source) == 2
 
 
 def _settings(options: CohortOptions) -> RunSettings:
@@ -77,11 +87,13 @@ def _settings(options: CohortOptions) -> RunSettings:
 
 def run(options: CohortOptions, progress: Progress) -> None:
     """Score the cohort and say what became of its scans, or make its page. Raises CTError, OutputError."""
-    if options.source[0] == REPORT and len(options.source) == 2:
+    if _is_report(options):
         from ..cohort.report import write_cohort_report
 
-        print(write_cohort_report(Path(options.source[1])))
+        print(write_cohort_report(Path(options.source[1]), options.check))
         return
+    if options.check:
+        raise OutputError("--check is for cac cohort report and cac review.")
     if len(options.source) != 1 or options.output is None:
         raise OutputError("Give one folder or table and --output DIR; or report and the folder of a cohort.")
     from ..cohort.cohort import listed_scans, score_cohort
@@ -93,17 +105,28 @@ def run(options: CohortOptions, progress: Progress) -> None:
         return
     how = _settings(options), model_choice(options)
     states = score_cohort(source, options.output, *how, options.workers, options.overwrite, progress)
-    count = Counter(state.state for state in states)
+    _print_outcome(states, options.output)
     failed = [state for state in states if state.state == "failed"]
-    print(f"{options.output}: {count['done']} scored, {count['skipped']} scored before, {count['failed']} failed")
-    for state in failed:
-        print(f"  {state.name}: {state.reason}")
     if len(failed) < len(states):
         progress.done(options.output)
     if failed:
         scans = "No scan" if len(failed) == len(states) else f"{len(failed)} of {len(states)} scans"
         outcome = "could be scored" if len(failed) == len(states) else "could not be scored"
         raise CTError(f"{scans} {outcome}. The reasons are in {options.output / FAILURES}.")
+
+
+def _print_outcome(states: Sequence[ScanState], output: Path) -> None:
+    """Print how many scans were scored, and how, and the reason of each that was not."""
+    count, by_facts = Counter(state.state for state in states), sum(state.by_facts for state in states)
+    counts = [f"{count['done'] - by_facts} scored", f"{count['skipped']} scored before", f"{count['failed']} failed"]
+    if by_facts:
+        counts.insert(1, f"{by_facts} scored again by their facts, with the new calibration")
+    print(f"{output}: {', '.join(counts)}")
+    for state in states:
+        if state.state == "failed":
+            print(f"  {state.name}: {state.reason}")
+        elif state.by_facts or state.facts_fault:
+            print(f"  {state.name}: {'by its facts' if state.by_facts else f'from the CT. {state.facts_fault}'}")
 
 
 def _print_scans(scans: Sequence[tuple[ScanSource, bool]]) -> None:

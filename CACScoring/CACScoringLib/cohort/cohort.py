@@ -62,7 +62,9 @@ def score_cohort(
     """Score every CT below a folder (see `scans.folder.search`) or of a table (see `scans.table.scans_of_table`).
 
     Another call after an interruption resumes: complete results of the same content and settings are kept, and failed
-    scans are retried. A scan whose worker died is retried alone at the end.
+    scans are retried. After a new calibration of the same networks results are scored again by their facts, without CT
+    and networks; where these do not hold what it needs, the scan is scored anew. A scan whose worker died is retried
+    alone at the end.
 
     Writes into `output` a folder per scan, `cohort.csv` (a row per scan, kept up to date), `failures.csv`,
     `dictionary.csv` (meaning of all columns) and `cohort.json`.
@@ -265,7 +267,8 @@ class _ScanBoard:
         self._begun = time.monotonic(), self._final_count
         lost = {}
         key, marker = self._folder.settings_key, self._folder.path / RECORD
-        jobs = [ScanJob(self._scans[i], self.states[i].folder, key, marker) for i in pending]
+        former = self._folder.former_keys
+        jobs = [ScanJob(self._scans[i], self.states[i].folder, key, marker, former) for i in pending]
         with closing(workers.run(jobs, alone=last)) as events:
             for event in events:
                 i = pending[event.index]
@@ -284,6 +287,7 @@ class _ScanBoard:
         if outcome.scores is None:
             return self._fail(i, outcome.reason or "", outcome.code)
         state = replace(self.states[i], state="skipped" if outcome.reused else "done")
+        state = replace(state, by_facts=outcome.by_facts, facts_fault=outcome.facts_fault)
         record, row = scan_row(state.folder, outcome.scores)
         self._update(with_scores(state, record), row)
 

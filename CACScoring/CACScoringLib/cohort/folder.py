@@ -2,7 +2,7 @@
 
 `cohort.json` holds the settings, the models and the scans' folders. A scan's result is complete if its folder has
 `scores.json`. All results have the same settings, because other settings are refused, and --overwrite first removes all
-results.
+results; those of an earlier calibration are scored again by their facts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 from ..core.errors import OutputError, UnreadableError
 from ..core.files import check_unread, read_document, read_json, remove_partial, write_text_atomically
 from ..core.text import OUTPUT, REPLACE
+from ..networks.configs import SCORING
 from ..record.provenance import provenance_of
 from ..scans.source import ScanSource
 from .scoring import ScanOutcome, ScanRecord, files_key, forget, read_record, read_scores
@@ -38,8 +39,8 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  
 
 
 CohortRecord = dict[str, Any]
-"""Content of RECORD without its schema: "made_with", the settings and models; "runs", the provenance of each run; and
-"scans", the label of each scan by its folder."""
+"""Content of RECORD without its schema: "made_with", the settings and models; "runs", the provenance of each run;
+"scans", the label of each scan by its folder; and "calibrated_before", keys of earlier calibrations, if any."""
 
 
 class CohortFolder:
@@ -72,6 +73,11 @@ class CohortFolder:
         """SHA-256 of the settings and models."""
         return hashlib.sha256(json.dumps(self._record["made_with"], sort_keys=True).encode()).hexdigest()
 
+    @property
+    def former_keys(self) -> tuple[str, ...]:
+        """Keys of the same settings with earlier calibrations, whose results are scored again by their facts."""
+        return tuple(self._record.get("calibrated_before", ()))
+
     def result(self, scan: ScanSource, folder: Path) -> ScanOutcome | None:
         """Return a scan's complete result if its files are unchanged; None if a worker has to check or score it.
 
@@ -98,17 +104,26 @@ class CohortFolder:
         remove_partial(self.path, 0.0 if self._local else ELSEWHERE_SECONDS)
 
     def begin(self, settings: dict[str, object], overwrite: bool) -> None:
-        """Compare the settings with those of earlier results. Raises OutputError if they differ."""
+        """Compare the settings with those of earlier results.
+
+        Raises OutputError if they differ in more than calibrations, or if results to be calibrated anew have readings.
+        """
         self.remove_leftovers()
         file = self.path / RECORD
         if file.exists():
             self._record = _read_record(file)
-            differences = _differences(self._record["made_with"], settings)
+            before = self._record["made_with"]
+            differences = _differences(before, settings)
             if differences and not overwrite:
-                raise OutputError(
-                    f"{self.path} holds results made with other settings ({differences}). Choose {OUTPUT}{REPLACE}."
-                )
+                if not _differs_in_calibration(before, settings):
+                    raise OutputError(
+                        f"{self.path} holds results made with other settings ({differences}). Choose {OUTPUT}{REPLACE}."
+                    )
+                for name in self._record["scans"]:
+                    check_unread(self.path / name)
+                self._record["calibrated_before"] = sorted({*self.former_keys, self.settings_key})
         if overwrite:
+            self._record.pop("calibrated_before", None)
             for name in self._record["scans"]:
                 check_unread(self.path / name)
             for name in self._record["scans"]:
@@ -212,6 +227,22 @@ def _differences(before: dict[str, object], now: dict[str, object]) -> str:
     first, second = dict(_flat(before)), dict(_flat(now))
     keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
     return ", ".join(f"{key} was {first.get(key)} and is {second.get(key)}" for key in keys[:3])
+
+
+def _differs_in_calibration(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Return True if only calibrations of the scoring networks, and names of their models, differ.
+
+    Scenes, healthy images and DICOM objects hold the CT, so that no such result can be written from facts.
+    """
+    if any(now.get(name) for name in ("scene", "healthy", "dicom")):
+        return False
+    first, second = dict(_flat(before)), dict(_flat(now))
+    for key in {key for key in {**first, **second} if first.get(key) != second.get(key)}:
+        part, _, network = key.partition(".")
+        digests = {str(values.get(key)).rpartition(" ")[2] for values in (first, second)}
+        if network not in SCORING or not (part == "calibrations" or (part == "models" and len(digests) == 1)):
+            return False
+    return True
 
 
 def _flat(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

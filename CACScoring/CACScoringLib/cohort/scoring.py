@@ -24,11 +24,13 @@ from ..core.files import (
     remove_result,
     write_text_atomically,
 )
+from ..core.progress import Progress
 from ..models.choice import ChosenModels, LoadedModels, load_models
 from ..models.inference import use_threads
 from ..record.provenance import remember_command
 from ..record.score_record import ScoreRecord, read_result, record_from_text
-from ..run import RunSettings, ScanInput, run_scan
+from ..rescoring import rescore
+from ..run import RunSettings, ScanInput, run_scan, write_result
 from ..scans.source import ScanSource
 
 RECORD = "cohort-scan.json"
@@ -62,12 +64,14 @@ class ScanJob:
         settings: Settings as in `ScanRecord`.
         marker: File that exists while the folder of all results is in reach; a disconnected network drive leaves an
             empty folder of the worker's machine.
+        former: Settings with earlier calibrations, whose results are scored again by their facts.
     """
 
     scan: ScanSource
     folder: Path
     settings: str
     marker: Path | None = None
+    former: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,16 @@ class ScanOutcome:
         reason: Reason why it could not be scored, or None.
         reused: True if it had been scored before.
         code: Code of the reason, for programs.
+        by_facts: True if its former result was scored again by its facts, after a new calibration.
+        facts_fault: Why its former result could not be, so that it was scored anew.
     """
 
     scores: ScoreRecord | None = None
     reason: str | None = None
     reused: bool = False
     code: str = ""
+    by_facts: bool = False
+    facts_fault: str = ""
 
 
 class ScanFolder(OutputFolder):
@@ -151,16 +159,27 @@ def _score(settings: RunSettings, models: LoadedModels, job: ScanJob) -> ScanOut
     if former and (former.content, former.settings) == (content, job.settings) and (scores := whole_scores(folder)):
         write_record(folder, ScanRecord(content, files, job.settings))
         return ScanOutcome(scores, reused=True)
-    forget(folder)
-    # Results take the scan's name in the cohort, because many scans' files have the same name.
-    scan_input = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, scan.pericardium, name=folder.name)
 
     def record() -> ScanRecord:
         _check_reach(job)
         return ScanRecord(content, files, job.settings)
 
+    fault = ""
+    if former and former.content == content and former.settings in job.former:
+        check_unread(folder)
+        try:
+            result = rescore(folder, scan.lesions, settings.reader, Progress(), models)
+        except CTError as error:
+            fault = str(error)
+        else:
+            forget(folder)
+            write_result(ScanFolder(folder, record), result, settings, Progress())
+            return ScanOutcome(read_result(folder), by_facts=True)
+    forget(folder)
+    # Results take the scan's name in the cohort, because many scans' files have the same name.
+    scan_input = ScanInput(scan.ct, scan.series, scan.heart, scan.lesions, scan.pericardium, name=folder.name)
     run_scan(scan_input, settings, models, ScanFolder(folder, record))
-    return ScanOutcome(read_result(folder))
+    return ScanOutcome(read_result(folder), facts_fault=fault)
 
 
 def _check_reach(job: ScanJob) -> None:

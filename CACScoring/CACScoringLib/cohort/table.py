@@ -15,6 +15,7 @@ from ..record.columns import CATEGORIES, COHORT_METHOD, GEOMETRY, INTERVAL, TOTA
 from ..record.findings import PATIENT_FEATURES
 from ..record.provenance import COLUMNS
 from ..record.score_record import ScoreRecord
+from ..report.attention import SEPARATOR, attention
 from ..results import METHOD_TITLES
 from ..scans.source import ScanSource
 
@@ -33,7 +34,7 @@ _FAT = {
 """Columns of epicardial fat, and their keys in `scores.json`."""
 _LIKELY = ("likely_category", "category_probability")
 _METHOD_COLUMNS = {
-    "threshold": ("left_out", *CATEGORIES, *_LIKELY),
+    "threshold": ("left_out", *CATEGORIES, *_LIKELY, "withheld", "alternative_agatston"),
     "decomposition": ("adjusted_agatston", "scaled_agatston"),
 }
 """Columns of one method only. left_out: candidates that an automatic clinical score does not count. The agatston of
@@ -45,7 +46,7 @@ _ESTIMATES = {name: (f"{name}_{_QUANTITIES[role.estimate]}", role.estimate) for 
 
 def columns(methods: Iterable[str], identify: bool, estimates: Iterable[str] = ()) -> list[str]:
     """Return the columns of `cohort.csv`, see `result_row` and `line`. estimates: kinds of whole-scan estimates."""
-    names = [*SCAN, "warnings", *Acquisition("").facts(identify), *GEOMETRY]
+    names = [*SCAN, "look_first", "warnings", "severe_warnings", *Acquisition("").facts(identify), *GEOMETRY]
     for method in methods:
         names += [f"{method}_{part}" for part in (*COHORT_METHOD, *_METHOD_COLUMNS[method], *_AUTOMATIC)]
         names += [f"{method}_{part}" for part in (*(f"agatston_{artery.key}" for artery in Artery), *PATIENT_FEATURES)]
@@ -65,8 +66,11 @@ def automatic_cells(run: ScoreRecord) -> dict[str, object]:
 def result_row(record: ScoreRecord) -> dict[str, object]:
     """Return the row of `cohort.csv` for a scored scan."""
     columns_mm, _, slices_mm = record.input.spacing_mm
+    to_check = attention(record)
     row: dict[str, object] = {
+        "look_first": SEPARATOR.join(to_check.reasons),
         "warnings": " ".join(record.warning_codes),
+        "severe_warnings": " ".join(to_check.severe),
         **record.acquisition.facts(identify=True),
         **dict(zip(GEOMETRY[:3], record.input.size, strict=True)),
         "pixel_mm": columns_mm,
@@ -81,6 +85,7 @@ def result_row(record: ScoreRecord) -> dict[str, object]:
         row |= {f"{name}_{column}": value for column, value in sites[TOTAL].items()}
         row[f"{name}_scaled_agatston"] = method.total.clinical_agatston if method.is_map else None
         row |= {f"{name}_agatston_{artery}": cells["agatston"] for artery, cells in sites.items()}
+    row["threshold_withheld"], row["threshold_alternative_agatston"] = to_check.withheld, to_check.alternative_agatston
     if row.get("threshold_status") == "automatic":
         row["threshold_left_out"] = len(record.methods["threshold"].left_out)
     if categories := record.categories:

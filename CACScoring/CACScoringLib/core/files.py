@@ -360,8 +360,19 @@ def user_data_folder() -> Path:
     """Return the folder where the system expects CAC's data of a user."""
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "CAC"
+    return _user_folder("XDG_DATA_HOME", ".local/share")
+
+
+def user_cache_folder() -> Path:
+    """Return the folder where the system expects what CAC can make again for a user."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "CAC"
+    return _user_folder("XDG_CACHE_HOME", ".cache")
+
+
+def _user_folder(variable: str, usual: str) -> Path:
     is_windows = sys.platform == "win32"
-    base = os.environ.get("LOCALAPPDATA" if is_windows else "XDG_DATA_HOME", "")
+    base = os.environ.get("LOCALAPPDATA" if is_windows else variable, "")
     if not Path(base).is_absolute():  # unset, or to be ignored (XDG Base Directory Specification)
-        return Path.home() / ("AppData/Local" if is_windows else ".local/share") / "CAC"
+        return Path.home() / ("AppData/Local" if is_windows else usual) / "CAC"
     return Path(base) / "CAC"

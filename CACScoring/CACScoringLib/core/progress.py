@@ -34,6 +34,8 @@ class ScanState:
         severe: Severe warnings; messages begin with the scan's name.
         seconds: Sum of the scan's steps.
         code: Code of the reason for a failure.
+        by_facts: True if its former result was scored again by its facts, after a new calibration.
+        facts_fault: Why that was not possible, so that it was scored anew.
     """
 
     index: int
@@ -49,6 +51,8 @@ class ScanState:
     severe: tuple[ScanWarning, ...] = ()
     seconds: float | None = None
     code: str = ""
+    by_facts: bool = False
+    facts_fault: str = ""
 
 
 class Progress:

@@ -19,6 +19,7 @@ from ..core.tables import Line, read_table
 from ..io.reading import read_ct
 from ..io.series import find_series
 from ..record.score_record import read_result
+from ..report.attention import SEPARATOR
 from ..results import METHOD_TITLES
 from ..scans.source import ScanSource
 
@@ -38,6 +39,10 @@ class ReviewCase(ScanSource):
         patient_digest: Digest of the patient (`Acquisition.patient_digest`); empty if unknown.
         digest: Identifier of the scan in a cohort (`scans.source.scan_digest`).
         warnings: Codes of the warnings.
+        severe: Codes of those that are severe in this result.
+        reasons: Reasons to check the score (`Attention.reasons`).
+        withheld: True if interval and category are withheld.
+        is_undecided: True if a doubtful lesion decides the score.
     """
 
     id: str
@@ -50,6 +55,10 @@ class ReviewCase(ScanSource):
     patient_digest: str = ""
     digest: str = ""
     warnings: tuple[str, ...] = ()
+    severe: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    withheld: bool = False
+    is_undecided: bool = False
 
     def scan(self) -> CTScan:
         """Read the CT that was scored. Raises CTError."""
@@ -114,6 +123,14 @@ def _cohort_cases(root: Path, ct: Path | None) -> list[ReviewCase]:
     return cases
 
 
+def refused_scans(results: Path) -> list[tuple[str, str]]:
+    """Return name and reason of a cohort's scans that could not be scored; [] for another folder. Raises CTError."""
+    if not (results / cohort.RECORD).is_file():
+        return []
+    lines = read_table(results / cohort.TABLE, ("name", "state", "reason")).lines
+    return [(line.text("name"), line.text("reason")) for line in lines if line.text("state") == "failed"]
+
+
 def listed_scans(root: Path) -> list[ScanState]:
     """Return the scans of a cohort as its table lists them, failed ones included.
 
@@ -152,10 +169,10 @@ def _find_ct(ct: Path, root: Path) -> Path:
 
 def _row(line: Line) -> dict[str, Any]:
     names = ("patient", "patient_digest", "scan_group", "warnings", "threshold_status", "threshold_cac_drs")
-    numbers = ("threshold_agatston", "threshold_interval_low", "threshold_interval_high")
-    row: dict[str, Any] = {name: line.text(name) for name in names}
-    row |= {name: line.number_in(name) for name in (*numbers, "threshold_category_probability")}
-    return row
+    numbers = ("agatston", "interval_low", "interval_high", "category_probability", "alternative_agatston")
+    row: dict[str, Any] = {name: line.text(name) for name in (*names, "severe_warnings", "look_first")}
+    row |= {name: line.number_in(name) for name in (f"threshold_{number}" for number in numbers)}
+    return row | {"threshold_withheld": line.text("threshold_withheld") == "True"}
 
 
 def _case(folder: Path, ct: Path, name: str, row: Mapping[str, Any]) -> ReviewCase:
@@ -174,6 +191,10 @@ def _case(folder: Path, ct: Path, name: str, row: Mapping[str, Any]) -> ReviewCa
         has_category=bool(row.get("threshold_cac_drs")),
         interval=None if low is None or high is None else (low, high),
         warnings=tuple(row["warnings"].split()),
+        severe=tuple(row["severe_warnings"].split()),
+        reasons=tuple(filter(None, row["look_first"].split(SEPARATOR))),
+        withheld=row["threshold_withheld"],
+        is_undecided=row["threshold_alternative_agatston"] is not None,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from ..core.errors import CTError, OutputError
 from ..core.files import REVIEWS, write_text_atomically
 from ..core.tables import read_table, table_text
+from ..report.attention import random_share
 from ..review.journal import CHANGES
 from .cases import ReviewCase, cases_in
 from .journals import AGAIN, CONSENSUS, FIRST, PLAN, SHARED, journal_of, reading_by, stamp_of
@@ -188,6 +189,8 @@ class WorkList:
         adjudicator: Who alone decides where readers differ; "" for the readers together.
         is_independent: True for blind or planned readings of several readers. Before all are reviewed, they see nothing
             of each other, and nothing of the networks if blind; then no reading is changed any more.
+        refused: Name and reason of each scan that could not be scored; empty if blind.
+        drawn: Ids of the cases that were drawn at random to be checked.
     """
 
     def __init__(
@@ -198,12 +201,18 @@ class WorkList:
         blind: bool = False,
         plan: Sequence[PlannedReading] = (),
         adjudicator: str = "",
+        refused: Sequence[tuple[str, str]] = (),
+        checked_share: float = 0.0,
+        seed: int = 0,
     ) -> None:
+        """List the scans. checked_share: Proportion of scans to draw at random, with a seed; the rest as attributes."""
         self.cases = {case.id: case for case in cases}
         self.readers = tuple(readers)
         self.double = double
         self.blind = blind
         self.adjudicator = adjudicator
+        self.refused = () if blind else tuple(refused)
+        self.drawn = random_share(self.cases, checked_share, seed)
         self.people = (*self.readers, *filter(None, [adjudicator]))
         """All who have an address."""
         ids = {case.folder.name: case.id for case in cases}

@@ -330,6 +330,12 @@ class ScoreRecord(ScoredCalcium):
         """Codes of the warnings, each once."""
         return tuple(dict.fromkeys(warning.code for warning in self.warnings))
 
+    @property
+    def withholds(self) -> bool:
+        """True if interval and category of the automatic clinical score are withheld."""
+        method = self.methods["threshold"]
+        return method.status == "automatic" and method.rules.is_clinical and self.categories is None
+
     def severe_warnings(self, name: str) -> list[ScanWarning]:
         """Return the severe warnings, which every command that uses the score repeats. name: The scan in them."""
         severe = [warning for warning in self.warnings if warning.severe]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MIN_NAMED = 0.1
 """Probability from which a category is named beside the likeliest."""
 
-_BY_STATUS = ("automatic", "lesions-automatic", "lesions-given", "unreviewed", "reviewed-empty", "doubt-decides")
+BY_STATUS = ("automatic", "lesions-automatic", "lesions-given", "unreviewed", "reviewed-empty", "doubt-decides")
 """Codes of warnings that repeat the headline's state or decision."""
 
 _SENTENCE_END = re.compile(r"(?<=[a-z0-9)]\.)\s+(?=[A-Z])")
@@ -141,7 +141,7 @@ def headline(
         readers: Readers whose consensus was confirmed; empty without a consensus.
     """
     method = methods.get("threshold")
-    lines = [line for line in warning_lines(warnings, methods) if line.code not in _BY_STATUS]
+    lines = [line for line in warning_lines(warnings, methods) if line.code not in BY_STATUS]
     warning, more = (lines[0] if lines else None), max(0, len(lines) - 1)
     if method is None:  # a review whose labels contradict each other
         return Headline("No score", "", "", "not reviewed", False, warning, more)
@@ -244,7 +244,7 @@ def warning_lines(warnings: Iterable[ScanWarning], methods: Mapping[str, MethodS
         advice = _SENTENCE_END.split(reviewed_advice.get(warning.code, ADVICE.get(warning.code, "")))
         why = " ".join([*explanation, *(sentence for sentence in advice if sentence not in warning.message)])
         lines.append(WarningLine(warning.code, line, why, bool(warning.severe)))
-    return sorted(lines, key=lambda line: (not line.severe, line.code in _BY_STATUS))
+    return sorted(lines, key=lambda line: (not line.severe, line.code in BY_STATUS))
 
 
 def range_text(low: float, high: float) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -49,6 +49,7 @@ from .pictures import (
     plane_pictures,
     pointed_at,
 )
+from .template_cache import template_cache
 
 if TYPE_CHECKING:
     import jinja2
@@ -325,12 +326,12 @@ def _environment() -> jinja2.Environment:
         import jinja2
     except ModuleNotFoundError as error:  # as in Slicer before the networks' packages are installed
         raise OutputError("Reports need the package jinja2. Install it (pip install jinja2), and try again.") from error
+    options: dict[str, Any] = dict.fromkeys(("autoescape", "trim_blocks", "lstrip_blocks"), True)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(resource_folder("Report")),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        bytecode_cache=template_cache(options),
+        **options,
     )
     for module in (files, labels, text, columns, results, scores, doubt, headline, pictures):
         environment.globals |= vars(module)
@@ -338,6 +339,7 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         colour=SITE_COLOURS.__getitem__,
         data_uri=lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}",
+        svg_uri=lambda svg: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode('ascii')}",
         general="{:g}".format,
         number=lambda value, digits=0: "–" if value is None else f"{value:.{digits}f}",
         percent=percent,

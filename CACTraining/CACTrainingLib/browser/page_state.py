@@ -8,13 +8,13 @@ from typing import Any
 
 from CACScoringLib.core.categories import category_of
 from CACScoringLib.core.labels import NOT_CORONARY, Artery
-from CACScoringLib.core.warning_codes import SEVERE
 from CACScoringLib.readings.cases import ReviewCase
 from CACScoringLib.readings.journals import CONSENSUS, FIRST
 from CACScoringLib.readings.recorded_review import hidden
 from CACScoringLib.readings.work_list import ReadingProgress, WorkList
 from CACScoringLib.record.columns import BLINDED
 from CACScoringLib.record.scores import Lesion
+from CACScoringLib.report.attention import STATED_ELSEWHERE, urgency
 from CACScoringLib.report.explanation import explanation, gaps_mm
 from CACScoringLib.report.headline import blind_headline, headline, score_table, warning_lines
 from CACScoringLib.results import METHOD_TITLES
@@ -144,8 +144,14 @@ def path_of(kind: str) -> str:
 
 
 def rows_of(work: WorkList, reader: str) -> list[dict[str, Any]]:
-    """Return the rows of a reader's work list."""
-    return [_row(work, work.cases[case_id], reader, kind) for case_id, kind in work.order(reader)]
+    """Return the rows of a reader's work list; scans that could not be scored come last, with the reason."""
+    rows = [_row(work, work.cases[case_id], reader, kind) for case_id, kind in work.order(reader)]
+    return rows + [_refused_row(*scan) for scan in work.refused]
+
+
+def _refused_row(name: str, reason: str) -> dict[str, Any]:
+    row = {"id": "", "reading": FIRST, "name": name, "state": "refused", "seconds": 0.0, "hidden": False}
+    return row | _HIDDEN_FACTS | {"problem": reason}
 
 
 def _row(work: WorkList, case: ReviewCase, reader: str, kind: str) -> dict[str, Any]:
@@ -153,7 +159,7 @@ def _row(work: WorkList, case: ReviewCase, reader: str, kind: str) -> dict[str, 
     name = work.name_of(case, reader, kind)
     row: dict[str, Any] = {"id": work.address(reader, case.id, kind), "reading": path_of(kind), "name": name}
     row |= {"state": progress.state, "seconds": progress.seconds, "hidden": is_hidden}
-    row |= _HIDDEN_FACTS if is_hidden else _facts(case, progress)
+    row |= _HIDDEN_FACTS if is_hidden else _facts(work, case, progress)
     row["problem"] = hidden(case, name, progress.problem) if is_hidden else progress.problem
     if work.double:
         is_due = kind == FIRST and work.consensus_due(case)
@@ -163,34 +169,35 @@ def _row(work: WorkList, case: ReviewCase, reader: str, kind: str) -> dict[str, 
 
 _HIDDEN_FACTS = {
     **{"need": 0.0, "patient": "", "group": "", "status": "", "agatston": None, "category": "", "interval": None},
-    **{"warnings": [], "severe": False},
+    **{"warnings": [], "other_warnings": 0, "severe": False, "reasons": [], "drawn": False},
 }
 
 
-def _facts(case: ReviewCase, progress: ReadingProgress) -> dict[str, Any]:
+def _facts(work: WorkList, case: ReviewCase, progress: ReadingProgress) -> dict[str, Any]:
     """Return the facts of a scan that is not hidden, for its row of the work list."""
     is_reviewed = progress.state == "reviewed"
     agatston = progress.agatston if is_reviewed else case.agatston
     states_category = is_reviewed or case.has_category
+    kept = [code not in ABOUT_CANDIDATES for code in case.severe]
     codes = [code for code in case.warnings if not (is_reviewed and code in ABOUT_CANDIDATES)]
+    of_scan = [reason for reason, is_kept in zip(case.reasons, kept, strict=False) if is_kept]
     return {
-        "need": need(case),
+        "need": _need(work, case),
         "patient": case.patient,
         "group": case.group,
         "status": "reviewed" if is_reviewed else case.status,
         "agatston": agatston,
         "category": category_of(agatston) if agatston is not None and states_category else "",
         "interval": None if is_reviewed else case.interval,
-        "warnings": sorted(codes, key=lambda code: code not in SEVERE),
-        "severe": any(code in SEVERE for code in codes),
+        "warnings": codes,
+        "other_warnings": len(set(codes) - {*case.severe, *STATED_ELSEWHERE}),
+        "severe": any(kept) if is_reviewed else bool(case.severe),
+        "reasons": of_scan if is_reviewed else list(case.reasons),
+        "drawn": case.id in work.drawn,
     }
 
 
-def need(case: ReviewCase) -> float:
-    """Return a scan's need of a reader from 0 to 1: the probability that its likeliest category is wrong.
-
-    It is 1 for candidates without a score, and 0.5 if the probability is unknown.
-    """
-    if case.status == "candidates":
-        return 1.0
-    return 0.5 if case.category_probability is None else 1.0 - case.category_probability
+def _need(work: WorkList, case: ReviewCase) -> float:
+    """Return how urgently a scan needs a reader (`attention.urgency`); candidates have no category that could hold."""
+    probability = 0.0 if case.status == "candidates" else case.category_probability
+    return urgency(bool(case.severe), case.withheld, case.is_undecided, probability, case.id in work.drawn)

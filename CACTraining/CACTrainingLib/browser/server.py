@@ -282,7 +282,7 @@ class Server:
     def open_first(self) -> None:
         """Open the first scan of the first reader's list in advance."""
         reader = self.work.readers[0]
-        rows = zip(rows_of(self.work, reader), self.work.order(reader), strict=True)
+        rows = zip(rows_of(self.work, reader), self.work.order(reader), strict=False)  # refused scans come last
         needs = [(row["need"], place) for row, place in rows if row["state"] != "reviewed"]
         if needs:
             case_id, kind = max(needs, key=lambda need: need[0])[1]

@@ -43,7 +43,8 @@ class ReviewOptions:
             each reader reads this proportion of the scans again at the end.
         washout: With --repeat: date before which nothing is read again, such as 2027-03-01.
         adjudicator: Who alone decides where readers differ, and reads nothing else.
-        seed: Seed of the plan's order.
+        check: Proportion of scans, drawn at random, that the work list marks to be checked, whatever their warnings.
+        seed: Seed of the plan's order and of --check.
         tables: Serve no page, but write readings and their agreement as tables into this new folder; needs --double.
     """
 
@@ -58,6 +59,7 @@ class ReviewOptions:
     repeat: float | None = option(None, metavar="PART")
     washout: str = option("", metavar="DATE")
     adjudicator: str = option("", metavar="NAME")
+    check: float = option(0.0, metavar="PART")
     seed: int = 0
     tables: Path | None = option(None, metavar="DIR")
     settings: tuple[str, ...] = settings_option('{"port": 8080}')
@@ -85,6 +87,7 @@ def _run(options: ReviewOptions, progress: Progress) -> None:
 
 def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None, bool]:
     """Results folder, work list, project and DICOM export for `browser.serving.serve`. Raises CTError, OutputError."""
+    from CACScoringLib.readings.cases import refused_scans
     from CACScoringLib.readings.journals import PLAN, root_of
     from CACScoringLib.readings.work_list import WorkList, plan_of
 
@@ -109,11 +112,14 @@ def serve_arguments(options: ReviewOptions) -> tuple[Path, WorkList, Path | None
         raise OutputError("--repeat and --tables are for readers who each read alone. Add --double.")
     if options.series is not None and options.ct is None:
         raise OutputError("--series chooses a series of the folder that --ct names.")
+    if not 0 <= options.check <= 1:
+        raise OutputError(f"--check is {options.check:g}. Give the proportion of scans to check, from 0 to 1.")
     cases = cases_of(options.results, options.ct, options.series)
     how = options.repeat, options.seed, options.blind, _date(options.washout)
     plan = plan_of(folder, cases, readers, *how) if is_double else []
     is_blind = options.blind or any(reading.is_blind for reading in plan)
-    work = WorkList(cases, readers, is_double, is_blind, plan, options.adjudicator)
+    to_check = refused_scans(folder), options.check, options.seed
+    work = WorkList(cases, readers, is_double, is_blind, plan, options.adjudicator, *to_check)
     project = options.project or (options.results if is_project(options.results) else None)
     return folder, work, project, options.dicom
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from CACScoringLib.cohort.workers import LOCAL, chosen_cluster, run_jobs
 from CACScoringLib.core.errors import DataError
-from CACScoringLib.core.files import read_json
+from CACScoringLib.core.files import read_json, user_cache_folder
 from CACScoringLib.core.scan_grid import ScanGrid
 from CACScoringLib.models import preprocessing
 from CACScoringLib.models.preprocessing import MAX_NEIGHBOURS, HeartSlices
@@ -329,5 +329,4 @@ def default_cache() -> Path:
     """Folder of prepared scans; CAC_CACHE_DIR overrides the user's cache folder."""
     if folder := os.environ.get("CAC_CACHE_DIR"):
         return Path(folder)
-    base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "CAC" / "Samples"
+    return user_cache_folder() / "Samples"

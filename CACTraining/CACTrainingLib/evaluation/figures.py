@@ -6,14 +6,14 @@ Colours are those of Okabe and Ito; markers differ too, so that no figure depend
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from CACScoringLib.quality.calibration import Limits
+from CACScoringLib.report.drawing import DARK, SEVERE_RING, drawn
 from CACScoringLib.statistics.bootstrap import Estimate
 
 from .parts import METHODS
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
-    from matplotlib.typing import RcKeyType
 
     from CACScoringLib.statistics.survival import StepFunction
 
@@ -38,31 +37,8 @@ METHOD_LOOKS = {
 """Colour and marker of the methods of METHODS."""
 OTHER_LOOKS = (*METHOD_LOOKS.values(), ("#56b4e9", "P"))
 LINES = ("-", "--", "-.", ":")
-DARK = "#1c2529"
-
-PNG_DPI = 200
 CROWDED_CHARACTERS = 95
 """Total length of group names side by side above which they are rotated."""
-
-LOOK: dict[RcKeyType, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are the same everywhere
-    "font.size": 8,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6eaec",
-    "grid.linewidth": 0.6,
-    "xtick.labelsize": 7.5,
-    "ytick.labelsize": 7.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4.5,
-    "text.parse_math": False,  # a name may hold a dollar sign
-    "svg.hashsalt": "cac",  # the same study gives the same file
-}
-
 
 LimitsOf = Callable[[np.ndarray, np.ndarray], Limits | None]
 """Function of truths and values [n] that returns limits of agreement, None for too few."""
@@ -70,20 +46,7 @@ LimitsOf = Callable[[np.ndarray, np.ndarray], Limits | None]
 
 def rendered(figure: Figure) -> dict[str, bytes]:
     """The figure's files by their ending: "png" and "svg"."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Drawing
-
-    files = {}
-    with matplotlib.rc_context(LOOK):
-        drawing = Drawing(figsize=figure.size_inches, layout="constrained")
-        FigureCanvasAgg(drawing)
-        figure.draw(drawing)
-        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-            stream = io.BytesIO()
-            drawing.savefig(stream, format=ending, dpi=PNG_DPI, facecolor="white", metadata=metadata)
-            files[ending] = stream.getvalue()
-    return files
+    return drawn(figure.draw, figure.size_inches)
 
 
 def bland_altman(
@@ -94,6 +57,7 @@ def bland_altman(
     unit: str,
     linear_to: float,
     titles: tuple[str, str] = ("Mean of both scans", "Second minus first scan"),
+    severe: Collection[str] = (),
 ) -> None:
     """Difference against mean of two scores, a panel per method on common axes, with limits that widen with the mean.
 
@@ -105,6 +69,7 @@ def bland_altman(
         unit: Unit of the scores in axis titles.
         linear_to: Absolute value above which axes are logarithmic.
         titles: Titles of the x and y axis.
+        severe: Names of scans with a severe warning, which get a ring.
     """
     pairs = _pairs(rows, methods)
     highest = max([1e-9, *(scores.mean(1).max() for scores in pairs.values() if len(scores))])
@@ -112,7 +77,7 @@ def bland_altman(
     means = np.geomspace(linear_to / 50, highest, 400)
     for axis, method, scores in _axes_of_methods(drawing, pairs, titles, unit):
         axis.axhline(0, color=DARK, linewidth=0.8)
-        _dots(axis, scores.mean(1), scores[:, 1] - scores[:, 0], method)
+        _dots(axis, scores.mean(1), scores[:, 1] - scores[:, 0], method, _is_severe(rows, method, severe))
         if (limits := limits_of(*scores.T)) is not None:
             for sign in (-1, 1):
                 axis.plot(means, sign * limits.at(means), color=look_of(method)[0], linestyle="--")
@@ -126,6 +91,7 @@ def against_truth(
     unit: str,
     linear_to: float,
     titles: tuple[str, str],
+    severe: Collection[str] = (),
 ) -> None:
     """Second against first scores, a panel per method, with the line of equality. Arguments as for `bland_altman`."""
     pairs = _pairs(rows, methods)
@@ -133,12 +99,16 @@ def against_truth(
     line = np.array([0, *np.geomspace(linear_to / 100, highest, 200)])
     for axis, method, scores in _axes_of_methods(drawing, pairs, titles, unit):
         axis.plot(line, line, color=DARK, linewidth=0.8)
-        _dots(axis, scores[:, 0], scores[:, 1], method)
+        _dots(axis, scores[:, 0], scores[:, 1], method, _is_severe(rows, method, severe))
         _scale(axis, linear_to, *[(-0.15 * linear_to, 1.6 * highest)] * 2)
 
 
 def _pairs(rows: pd.DataFrame, methods: Sequence[str]) -> dict[str, np.ndarray]:
     return {method: rows.loc[rows.method == method, ["truth", "value"]].to_numpy(float) for method in methods}
+
+
+def _is_severe(rows: pd.DataFrame, method: str, severe: Collection[str]) -> np.ndarray:
+    return rows.loc[rows.method == method, "scan"].isin(list(severe)).to_numpy()
 
 
 def panels_of_values(
@@ -241,9 +211,10 @@ def _name_groups(axis: Axes, groups: Sequence[str], columns: int) -> None:
     axis.grid(axis="x", visible=False)
 
 
-def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, method: str) -> None:
+def _dots(axis: Axes, x: np.ndarray, y: np.ndarray, method: str, is_severe: np.ndarray) -> None:
     colour, marker = look_of(method)
     axis.scatter(x, y, s=12, marker=marker, color=colour, linewidths=0.7, alpha=0.65)
+    axis.scatter(x[is_severe], y[is_severe], **SEVERE_RING)
 
 
 def _with_ends(value: Estimate | float) -> tuple[float, float, float]:

@@ -64,6 +64,16 @@ class ComparedScans(ExperimentComparison):
             if method in scan.values
         )
 
+    @property
+    def severe(self) -> tuple[str, ...]:
+        """Names of the scans with a severe warning."""
+        return tuple(scan.name for scan in self.scans if scan.facts.severe)
+
+    @property
+    def marked(self) -> str:
+        """Sentence of a caption on these scans."""
+        return f"Red rings: scans with a severe warning, which count too ({len(self.severe)} of {len(self.scans)})."
+
     def vessel_scores(self) -> pd.DataFrame:
         """Long table of the vessels' scores, of the scans whose reference has them."""
         return long_table(
@@ -135,11 +145,13 @@ def _totals(compared: ComparedScans) -> Section:
         rows = compared.paired_rows([Measure(*item, compared.totals) for item in statistics.items()], *compared.methods)
         columns = ("Measure", *compared.titles.values(), "Difference", "p")
         tables.append(TEXTS.table("method_differences", columns, rows))
-    about: dict[str, Any] = {"rows": compared.totals, "methods": compared.methods, **SCALE}
+    about: dict[str, Any] = {"rows": compared.totals, "methods": compared.methods, "severe": compared.severe, **SCALE}
     scatter = partial(drawings.against_truth, **about, titles=("Reference score", "Method's score"))
     figures = (
-        TEXTS.figure("against_reference", scatter, (7, 3)),
-        TEXTS.figure("bland_altman", partial(drawings.bland_altman, **about, **DIFFERENCES), (7, 3)),
+        TEXTS.figure("against_reference", scatter, (7, 3), marked=compared.marked),
+        TEXTS.figure(
+            "bland_altman", partial(drawings.bland_altman, **about, **DIFFERENCES), (7, 3), marked=compared.marked
+        ),
     )
     return Section("totals", "Total scores", (), tuple(tables), figures, values=(compared.totals,))
 
@@ -187,6 +199,8 @@ class Raters(ExperimentComparison):
         methods: Keys of the methods.
         comparator: Key and title of the other program; None without one.
         rows: Long table of the totals of all raters against the reference's.
+        severe: Names of the scans with a severe warning.
+        marked: Sentence of a caption on these scans.
     """
 
     def __init__(
@@ -197,6 +211,7 @@ class Raters(ExperimentComparison):
         generator: np.random.Generator,
     ) -> None:
         """comparator_scores: Score of the other program by name of the scan."""
+        self.severe, self.marked = compared.severe, compared.marked
         self.methods, self.comparator = compared.methods, layout.other_title if comparator_scores else None
         titles = {**compared.titles, **({self.comparator: self.comparator} if self.comparator else {})}
         super().__init__([scan.patient for scan in compared.scans], titles, generator)
@@ -244,8 +259,9 @@ def main_section(raters: Raters, layout: Layout) -> Section:
     )
     differences = zip(tables[0].columns, tables[0].rows[0], strict=True)
     text = [f"{title}, κ of categories: {cell_text(cell)}." for title, cell in differences if " − " in title]
-    draw = partial(drawings.bland_altman, rows=part, methods=[comparator], **SCALE, **DIFFERENCES)
-    figure = TEXTS.figure("bland_altman_other", draw, (3.5, 3), other=comparator)
+    about: dict[str, Any] = {"rows": part, "methods": [comparator], "severe": raters.severe, **SCALE}
+    draw = partial(drawings.bland_altman, **about, **DIFFERENCES)
+    figure = TEXTS.figure("bland_altman_other", draw, (3.5, 3), other=comparator, marked=raters.marked)
     return Section("main_figures", "Main figures", tuple(text), tuple(tables), (figure,), values=(rows,))
 
 

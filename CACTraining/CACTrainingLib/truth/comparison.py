@@ -356,6 +356,7 @@ def _facts(job: Job) -> ScoringFacts:
     return ScoringFacts(
         models=record.models,
         warnings=record.warning_codes,
+        severe=tuple(dict.fromkeys(warning.code for warning in record.warnings if warning.severe)),
         seconds=round(sum(record.seconds.values()), 2),
         decomposition_settings=record.decomposition_settings,
         candidate_evidence=record.candidate_evidence,

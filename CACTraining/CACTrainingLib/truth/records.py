@@ -39,6 +39,7 @@ class ScoringFacts:
     Attributes:
         models: Models that scored it.
         warnings: Codes of the warnings.
+        severe: Codes of those that are severe in this scan.
         seconds: Duration of scoring.
         decomposition_settings: Settings of the map.
         candidate_evidence: Calibration of the automatic clinical score's lesions; None without such a score.
@@ -52,6 +53,7 @@ class ScoringFacts:
 
     models: tuple[ModelRecord, ...] = ()
     warnings: tuple[str, ...] = ()
+    severe: tuple[str, ...] = ()
     seconds: float = 0.0
     decomposition_settings: dict[str, object] | None = None
     candidate_evidence: dict[str, object] | None = None

@@ -150,3 +150,43 @@ def test_incomplete_results_are_removed_after_an_interruption(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert not leftover.exists()
+
+
+MAP = {"models": {"decomposition": "map 0123456789ab"}, "calibrations": {"decomposition": "a"}, "scene": False}
+
+
+def opened(path, made_with):
+    with open_cohort(path, made_with, False) as folder:
+        return folder.settings_key, folder.former_keys
+
+
+def test_a_new_calibration_keeps_results_to_be_scored_by_facts(tmp_path):
+    first, former = opened(tmp_path, MAP)
+    assert former == ()
+    new = MAP | {"models": {"decomposition": "ours 0123456789ab"}, "calibrations": {"decomposition": "b"}}
+    second, former = opened(tmp_path, new)
+    assert second != first
+    assert former == (first,)
+    assert opened(tmp_path, new) == (second, (first,)), "after an interruption"
+    _, former = opened(tmp_path, MAP | {"calibrations": {"decomposition": "c"}})
+    assert set(former) == {first, second}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"models": {"decomposition": "map ba9876543210"}},
+        {"calibrations": {"decomposition": "a", "radiomics": "b"}},
+        {"identify": True},
+    ],
+)
+def test_other_changes_are_refused(change, tmp_path):
+    opened(tmp_path, MAP)
+    with pytest.raises(OutputError):
+        opened(tmp_path, MAP | change)
+
+
+def test_scenes_are_not_made_of_facts(tmp_path):
+    opened(tmp_path, MAP | {"scene": True})
+    with pytest.raises(OutputError):
+        opened(tmp_path, MAP | {"scene": True, "calibrations": {"decomposition": "b"}})

@@ -5,7 +5,9 @@ from lesion_scans import write_ct
 
 from CACScoringLib.cohort import scoring
 from CACScoringLib.cohort.scoring import RECORD, ScanJob, prepare_scoring, score_job
+from CACScoringLib.core.files import FACTS_FILE
 from CACScoringLib.models.choice import LoadedModels, ModelChoice, chosen_models
+from CACScoringLib.rescoring import rescore
 from CACScoringLib.run import RunSettings
 from CACScoringLib.scans.source import ScanSource
 
@@ -71,3 +73,35 @@ def test_exceptions_become_the_reason(scan, out, while_scoring, fault, words):
 
     while_scoring(fail)
     assert words in score_job(RunSettings(), LoadedModels(), ScanJob(scan, out / "p1", "key")).reason
+
+
+def test_after_a_new_calibration_results_are_scored_by_facts_or_else_from_the_ct(scan, out, score, monkeypatch):
+    """Clinical results have no calibration, so that their facts refuse one; these do as a new one would."""
+    first = score(ScanJob(scan, out / "p1", "key"))
+    read = []
+
+    def by_facts(folder, lesions, reader, progress, models):
+        read.append(folder)
+        return rescore(folder, lesions, reader, progress)
+
+    monkeypatch.setattr(scoring, "rescore", by_facts)
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "run_scan", None)
+        second = score(ScanJob(scan, out / "p1", "new", former=("key",)))
+    assert (second.by_facts, second.facts_fault, read) == (True, "", [out / "p1"])
+    assert second.scores.methods == first.scores.methods
+    assert scoring.read_record(out / "p1").settings == "new"
+    assert score(ScanJob(scan, out / "p1", "new")).reused
+
+    (out / "p1" / FACTS_FILE).unlink()
+    third = score(ScanJob(scan, out / "p1", "newer", former=("key", "new")))
+    assert not third.by_facts
+    assert third.facts_fault
+    assert third.scores.methods == first.scores.methods
+    assert (out / "p1" / FACTS_FILE).is_file()
+
+
+def test_results_of_other_settings_are_not_scored_by_facts(scan, out, score, monkeypatch):
+    score(ScanJob(scan, out / "p1", "key"))
+    monkeypatch.setattr(scoring, "rescore", None)
+    assert not score(ScanJob(scan, out / "p1", "other", former=("new",))).by_facts

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Drawing
 from CACScoringLib.quality.calibration import Limits
 from CACScoringLib.statistics.bootstrap import BootstrapResult, exact_proportion
 from CACTrainingLib.evaluation.experiment import USES
-from CACTrainingLib.evaluation.figures import bland_altman, panels_of_values, rendered
+from CACTrainingLib.evaluation.figures import against_truth, bland_altman, panels_of_values, rendered
 from CACTrainingLib.evaluation.measures import ExperimentComparison, Measure, count_table, long_table, mean_value, rates
 from CACTrainingLib.evaluation.papers import MARGIN, Finding, PartText, Quantity, StudyTexts, texts_of
 from CACTrainingLib.evaluation.parts import Figure
@@ -124,6 +124,15 @@ def test_dots_and_limits_of_bland_and_altman():
     for sign, (x, y) in zip((-1, 1), dashed, strict=True):
         np.testing.assert_allclose(y, sign * 2 * (2 + 0.5 * np.asarray(x, float)))
     assert "n = 2" in axis.get_title(loc="left") + axis.get_title()
+
+
+def test_scans_with_severe_warnings_are_ringed():
+    table = long_table(rows("map", [10, 0], [20, 0]))
+    titles = {"unit": "", "linear_to": 1.0, "titles": ("x", "y")}
+    for severe, marked in (((), []), (table.scan[:1].tolist(), [[10, 20]])):
+        drawing = Drawing(figsize=(4, 4), layout="constrained")
+        against_truth(drawing, table, ["map"], **titles, severe=severe)
+        assert drawing.axes[0].collections[1].get_offsets().tolist() == marked
 
 
 def test_names_with_dollars_are_no_formulas():

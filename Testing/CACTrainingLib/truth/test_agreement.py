@@ -95,6 +95,14 @@ def test_the_map_is_compared_with_the_rule(compared):
     assert row(sections, "vessels", "Calcium map", 0)["Sensitivity"] is None, "no scan has calcium in the left main"
 
 
+def test_figures_mark_scans_with_a_severe_warning():
+    scans = [compared_scan(n, 10.0, severe=("heart-cut",) if n == 3 else ()) for n in range(6)]
+    compared = ComparedScans(scans, np.random.default_rng(0), {})
+    assert compared.severe == ("s3",)
+    figures = agreement.sections(compared)[0].figures
+    assert all(figure.draw.keywords["severe"] == ("s3",) and "(1 of 6)" in figure.note for figure in figures)
+
+
 def test_lesions_are_counted(compared, tmp_path):
     sections = scan_sections.lesion_sections(compared, tmp_path)
     recall = row(sections, "lesions_found", "All")

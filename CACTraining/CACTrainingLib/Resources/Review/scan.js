@@ -570,6 +570,7 @@ async function start () {
   showFirst()
   take(await ask(base))
   fill()
+  loaded()
   connect()
   makeViews()
   const first = own().lesions.find(lesion => !isRejected(lesion))
@@ -580,4 +581,9 @@ async function start () {
   setTimeout(prepareNext, 1000)
 }
 
-start().catch(error => say(error.message))
+function loaded () {
+  document.querySelector('main').removeAttribute('aria-busy')
+  byId('loading').hidden = true
+}
+
+start().catch(error => { loaded(); say(error.message) })
