@@ -38,7 +38,7 @@ from .records import ComparedScan
 from .scored_scan import SCORED_METHODS
 
 LEAST = (1, 100, 400)
-TEXTS = texts_of("validation")
+TEXTS = texts_of("accuracy")
 
 
 class ComparedScans(ExperimentComparison):
@@ -147,8 +147,8 @@ def _totals(compared: ComparedScans) -> Section:
 def _category_section(compared: ComparedScans) -> Section:
     parts = {METHODS[m]: compared.totals[compared.totals.method == m] for m in compared.methods}
     text = f"Four categories by the Agatston score: {', '.join(CATEGORY_TITLES)}. {ROUNDING}"
-    table = count_table(TEXTS, "categories", ("Reference", "Found"), CATEGORY_TITLES, parts, category_numbers)
-    return Section("categories", "Categories", (text,), (table,))
+    table = count_table(TEXTS, "category_agreement", ("Reference", "Found"), CATEGORY_TITLES, parts, category_numbers)
+    return Section("category_agreement", "Categories", (text,), (table,))
 
 
 def _detection(compared: ComparedScans) -> Section:
@@ -163,7 +163,7 @@ def _detection(compared: ComparedScans) -> Section:
         rows.append(heading(f"≥ {least}: {sum(true)} of {len(true)} scans by the reference", columns))
         measures = rates(titles, table_of_least)
         rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
-    return Section("detection", "Detection", (), (TEXTS.table("detection", columns, rows),))
+    return Section("detection_by_score", "Detection", (), (TEXTS.table("detection_by_score", columns, rows),))
 
 
 def _vessels(compared: ComparedScans) -> Section:

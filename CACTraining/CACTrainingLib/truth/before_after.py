@@ -1,4 +1,4 @@
-"""Comparison of two validations of one reference: the scores before and after a change of models, and a verdict."""
+"""Comparison of two evaluations on one reference: the scores before and after a change of models, and a verdict."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .agreement import TEXTS, ComparedScans, category_kappa, f1_at
 from .records import ComparedScan
 
 SAME_TOTAL = 0.5
-"""Largest difference of a scan's reference score in the two validations."""
+"""Largest difference of a scan's reference score in the two evaluations."""
 
 MEASURES: dict[str, tuple[Statistic, int]] = {
     "κ of categories": (category_kappa, 1),
@@ -35,29 +35,29 @@ COLUMNS = ("Measure", "After", "Before", "Difference", "p", "After is")
 
 
 def earlier_scans(records: Path) -> dict[str, ComparedScan]:
-    """Read the scans of an earlier validation by name. Raises CTError if there are none, or of another version."""
+    """Read the scans of an earlier evaluation by name. Raises CTError if there are none, or of another version."""
     try:
         scans = [restore(result, ComparedScan) for result in kept_results(records).values()]
     except (OSError, WrongValueError) as error:
-        raise CTError(f"{records.parent} cannot be compared with: {error}. Validate it again.") from error
+        raise CTError(f"{records.parent} cannot be compared with: {error}. Evaluate it again.") from error
     if not scans:
-        raise CTError(f"{records.parent} is no finished cac validate. Give its --output with the models before.")
+        raise CTError(f"{records.parent} is no finished cac evaluate. Give its --output with the models before.")
     return {scan.name: scan for scan in scans}
 
 
 def section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int) -> Section:
-    """Section on the scans that both validations have.
+    """Section on the scans that both evaluations have.
 
     Raises CTError if they have none in common, scored with the same models or compared with other reference scores.
     """
     pairs = [(former[scan.name], scan) for scan in compared.scans if scan.name in former]
     if not pairs:
-        raise CTError("The earlier validation has none of these scans. Give one of the same reference.")
+        raise CTError("The earlier evaluation has none of these scans. Give one of the same reference.")
     changed = [scan.name for before, scan in pairs if abs(before.reference_total - scan.reference_total) > SAME_TOTAL]
     if changed:
-        raise CTError(f"The reference of {changed[0]} is not that of the earlier validation. Validate it again.")
+        raise CTError(f"The reference of {changed[0]} is not that of the earlier evaluation. Evaluate it again.")
     if all(set(before.facts.models) == set(scan.facts.models) for before, scan in pairs):
-        raise CTError("Both validations used the same models. Name others with --model.")
+        raise CTError("Both evaluations used the same models. Name others with --model.")
     rows: list[tuple[Cell, ...]] = []
     sentences = []
     patients = len({scan.patient for _, scan in pairs})

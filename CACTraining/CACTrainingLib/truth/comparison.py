@@ -68,7 +68,10 @@ class Job(ScoredScan):
         scan = self.scan
         files = [self.folder / LAST_FILE, scan.heart, scan.lesions, scan.truth, *scan.files]
         content = (VERSION, scan.number, scan.patient, scan.total, dict(scan.vessels), dict(self.vessels), scan.labels)
-        return job_key(scan.name, *content, files=[path for path in files if path is not None and path.exists()])
+        with_pictures = () if self.output is None else ("pictures",)
+        return job_key(
+            scan.name, *content, *with_pictures, files=[path for path in files if path is not None and path.exists()]
+        )
 
     @cached_property
     def truth(self) -> dict[str, Any] | None:
@@ -313,7 +316,8 @@ def _picture(job: Job, flat: np.ndarray, method: str, name: str) -> str | None:
     in_slice = k == most
     outlines = ((job.coronary, REFERENCE_COLOUR), (is_counted.reshape(job.ct.hu.shape), METHOD_COLOUR))
     jpeg = patch_picture(job.ct, (most, j[in_slice].mean(), i[in_slice].mean()), outlines, PICTURE_MM)
-    file = Path("pictures", job.folder.name, f"{name}.jpg")
+    of_scan = job.folder.name if job.folder.is_relative_to(job.output) else f"results-{job.folder.name}"
+    file = Path("pictures", of_scan, f"{name}.jpg")
     (job.output / file).parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(job.output / file, jpeg)
     return file.as_posix()

@@ -359,7 +359,16 @@ def test_a_table_with_columns_of_other_names(scans, tmp_path):
 def test_columns_that_are_not_understood(tmp_path, columns, error, message):
     """They are refused without a look at scans, before packages of the command are required."""
     (tmp_path / "own.csv").write_text("Case,Score\na,1\n", "utf-8")
-    words = ["validate", str(tmp_path / "own.csv"), "--output", str(tmp_path / "out"), "--columns", columns]
+    words = [
+        "evaluate",
+        "accuracy",
+        "--data",
+        str(tmp_path / "own.csv"),
+        "--output",
+        str(tmp_path / "out"),
+        "--columns",
+        columns,
+    ]
     options = make_parser().parse_args(words)
     with pytest.raises(error, match=message):
         options.extras(options)
