@@ -29,10 +29,10 @@ from CACScoringLib.scoring.uncertainty import TOTAL, ScoreCalibration
 from ..evaluation.page import cell_text
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, count
 from ..references.reference import Reference
-from . import agreement, before_after, recalibration, scan_sections
-from .agreement import TEXTS, ComparedScans
+from . import agreement, recalibration, scan_sections
+from .agreement import TEXTS
 from .comparison import RECORDS
-from .records import ComparedScan
+from .records import ComparedScan, ComparedScans
 from .scored_scan import SCORED_METHODS
 
 COMPARISON = "comparison.csv"
@@ -93,7 +93,7 @@ class AccuracyStudy:
         if calibrate is not None:
             card = None if self._base is None else self._base.card
             recalibration.check(calibrate, card, len({scan.patient for scan in reference.scans}))
-        self._former = None if before is None else before_after.earlier_scans(before / RECORDS)
+        self._former = None if before is None else agreement.earlier_scans(before / RECORDS)
 
     def carry_out(self, records: Sequence[ComparedScan], folders: Mapping[str, Path], output: Path) -> Accuracy:
         """Compare scores, write COMPARISON and FIGURES, and calibrate if asked to.
@@ -129,7 +129,7 @@ class AccuracyStudy:
         figures = agreement.main_section(raters, reference.layout)
         write_figures(output, figures.tables[:2], _denominator(scans, refused))
         sources = {scan.name: scan for scan in reference.scans}
-        paired = () if self._former is None else (before_after.section(self._former, compared, self._seed),)
+        paired = () if self._former is None else (agreement.before_after_section(self._former, compared, self._seed),)
         links = scan_sections.report_links(folders, output)
         parts = (
             self._reference_section(compared, refused),

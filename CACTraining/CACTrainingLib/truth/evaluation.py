@@ -31,10 +31,8 @@ from ..references.registry import read_study
 from . import ablation, agreement, detection, reproducibility
 from .accuracy import Accuracy, AccuracyStudy
 from .comparison import compare_all
-from .records import ComparedScan, refused
+from .records import TEXTS, ComparedScan, all_scores, refused
 from .reproducibility import store_limits
-from .sample import TEXTS, all_scores
-from .scoring import scoring_models
 
 SCAN_STUDIES = ("accuracy", "reproducibility", "detection", "heart", "ablation")
 """All studies of `evaluate`."""
@@ -211,7 +209,7 @@ def _sections(
     generator = np.random.default_rng(settings.seed)
     if study in ON_RECORDS:
         return ON_RECORDS[study](records, generator)
-    models = scoring_models(settings.models)
+    models = ablation.scoring_models(settings.models)
     return ablation.sections(scans, records, settings.output / study, settings.ablation_pairs, models, work, generator)
 
 
@@ -276,6 +274,8 @@ def _data_section(reference: Reference, records: Sequence[ComparedScan], studies
     rows = tuple((title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind])
     doubts = Counter(warning for record in scored for warning in record.warnings).most_common()
     refusals = [(record.name, record.refused) for record in records if record.refused is not None]
+    if "accuracy" in studies:
+        refusals = []  # in its table of scans that are not compared
     tables = (
         *([TEXTS.table("scans", ("Scans", "Number"), rows)] if kinds.keys() != {None} else []),
         *([TEXTS.table("refused_scans", ("Scan", "Why"), refusals)] if refusals else []),

@@ -36,9 +36,9 @@ from ..evaluation.measures import (
 )
 from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, TablePart, count, heading
 from ..references.reference import ReferenceScan
-from .agreement import TEXTS, ComparedScans, Raters, category_kappa, reach
+from .agreement import TEXTS, Raters, category_kappa, reach
 from .comparison import PICTURE_MM, PICTURES, site_name
-from .records import ComparedScan, lesion_table
+from .records import ComparedScan, ComparedScans, lesion_table
 from .scored_scan import SCORED_METHODS
 
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))

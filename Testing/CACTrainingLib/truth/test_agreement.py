@@ -15,8 +15,8 @@ from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.references.reference import VESSELS
 from CACTrainingLib.truth import agreement, scan_sections
 from CACTrainingLib.truth.accuracy import FIGURES, write_figures
-from CACTrainingLib.truth.agreement import ComparedScans, Raters, main_section
-from CACTrainingLib.truth.records import LesionRow
+from CACTrainingLib.truth.agreement import Raters, main_section
+from CACTrainingLib.truth.records import ComparedScans, LesionRow
 
 
 def hand_made_scans(count=80, seed=0, **more):

@@ -18,8 +18,8 @@ from CACTrainingLib.evaluation.page import facts_of, write_study
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.reference import ReferenceScan
 from CACTrainingLib.truth import scan_sections
-from CACTrainingLib.truth.agreement import ComparedScans, Raters
-from CACTrainingLib.truth.before_after import earlier_scans, section
+from CACTrainingLib.truth.agreement import Raters, before_after_section, earlier_scans
+from CACTrainingLib.truth.records import ComparedScans
 
 
 def record(interval, kernel, thickness_mm=2.5, withheld=False, left_out=()):
@@ -93,7 +93,9 @@ def scans_with(error, model, count=30):
 
 
 def compare(before, after):
-    return section({scan.name: scan for scan in before}, ComparedScans(after, np.random.default_rng(0), {}), 0)
+    return before_after_section(
+        {scan.name: scan for scan in before}, ComparedScans(after, np.random.default_rng(0), {}), 0
+    )
 
 
 @pytest.mark.parametrize(("before", "after", "verdict"), [(400, 1, "better"), (1, 400, "worse"), (1, 1, "undecided")])
