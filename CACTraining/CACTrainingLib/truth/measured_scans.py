@@ -41,15 +41,13 @@ from CACScoringLib.scoring.uncertainty import LesionCalibration, log_odds, place
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
+from .scored_scan import CORONARY_MG_CM3
 
 ModelPaths = Mapping[str, Path]
 """Cards of the models that score, by network."""
 
 VERSION = 24
 """Version of the cached results; those of other versions are measured again."""
-
-CORONARY_MG_CM3 = 10.0
-"""Density of coronary calcium in a voxel that makes a lesion a coronary one."""
 
 MAP_RULE = {"min_healthy_hu": None, "floor_hu": 20.0}
 """Settings of a map that has none yet. The published rule of −10 HU is left out: arteries lie in fat, and with it the
