@@ -30,7 +30,6 @@ from CACScoringLib.models.inference import use_threads
 from CACScoringLib.models.operating_points import SCORING_LIMIT
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.calibration import facts_of
-from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.judge import lesions_beneath
@@ -169,8 +168,7 @@ def _measured(networks: Networks, settings: DecompositionSettings, scan: Trainin
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
     dense, in_map = _tables(result, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
-    rules = rules_for_tube_voltage(acquisition, ScoringRules())
-    reader = score_labels(ct, regions, rules).arteries
+    reader = score_labels(ct, regions).arteries
     patient, reference = patient_of(record), None
     if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}
