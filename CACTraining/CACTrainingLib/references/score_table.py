@@ -195,8 +195,9 @@ def _line_scan(
     patient = printable(line.text(layout.patient)) or name
     comparator = line.number_in(layout.comparator, 0)
     number = int(line.text("scan")) if line.text("scan") in ("1", "2") else 1  # else it is another name
-    known = {"total": score, "vessels": vessels, "comparator": comparator}
-    reference = ReferenceScan(name, patient, ct, series, number=number, **known)
+    reference = ReferenceScan(
+        name, patient, ct, series, total=score, vessels=vessels, number=number, comparator=comparator
+    )
     if lesions is None:
         return reference
     return replace(reference, outlines=partial(lesions_on_grid, lesions), files=(lesions,))

@@ -110,14 +110,15 @@ class AccuracyStudy:
         scans, refused = with_reference(reference, records)
         if not scans:
             reasons = abbreviated_list(f"{name}: {why}" for name, why in refused)
-            failure = CTError(f"No scan has both a score and a reference score. {reasons}")
-            section = Section("reference", TEXTS.parts["data"].title, (str(failure),))
-            return Accuracy((), tuple(refused), (section,), failure=failure)
+            nothing = CTError(f"No scan has both a score and a reference score. {reasons}")
+            section = Section("reference", TEXTS.parts["data"].title, (str(nothing),))
+            return Accuracy((), tuple(refused), (section,), failure=nothing)
         vessels = {v: arteries for v, arteries in reference.vessels.items() if any(v in scan.vessels for scan in scans)}
         compared = ComparedScans(scans, np.random.default_rng(self._seed), vessels)
         _write_comparison(compared, output / COMPARISON)
         results = {scan.name: read_result(folders[scan.name]) for scan in scans}
-        calibrated, failure = None, None
+        calibrated: StoredModel | None = None
+        failure: CTError | None = None
         calibration_parts: tuple[Section, ...] = ()
         if self._calibrate is not None and self._base is not None:
             try:

@@ -174,19 +174,20 @@ def _compared(
     """Score the scans that have no result, and compare all; return their records, and folders of results by name."""
     scans, with_accuracy = reference.scans, "accuracy" in settings.studies
     with work.progress.step("scans"):
-        folders = [None] * len(scans) if settings.results is None else _earlier_results(scans, settings.results)
-        missing = [scan for scan, folder in zip(scans, folders, strict=True) if folder is None]
+        earlier = {} if settings.results is None else _earlier_results(scans, settings.results)
+        missing = [scan for scan in scans if scan.name not in earlier]
+        scored: list[Path | str] = []
         if missing:
             grouped = [replace(scan, group=f"scan {scan.number}") for scan in missing]
             options = (settings.models, settings.workers, settings.overwrite, work.progress)
-            scored = iter(scored_folders(grouped, settings.output, *options))
-            folders = [next(scored) if folder is None else folder for folder in folders]
+            scored = scored_folders(grouped, settings.output, *options)
+        by_name = earlier | {scan.name: folder for scan, folder in zip(missing, scored, strict=True)}
+        folders = [by_name[scan.name] for scan in scans]
     with work.progress.step("records"):
         outcomes = compare_all(reference, folders, settings.output, work, pictures=with_accuracy)
         needs_map = tuple(settings.studies) != ("accuracy",)
         records = [usable(scan, outcome, needs_map) for scan, outcome in zip(scans, outcomes, strict=True)]
-    by_name = {scan.name: folder for scan, folder in zip(scans, folders, strict=True) if isinstance(folder, Path)}
-    return records, by_name
+    return records, {name: folder for name, folder in by_name.items() if isinstance(folder, Path)}
 
 
 def usable(scan: ReferenceScan, outcome: ComparedScan | str, needs_map: bool = True) -> ComparedScan:
@@ -213,10 +214,11 @@ def _sections(
     return ablation.sections(scans, records, settings.output / study, settings.ablation_pairs, models, work, generator)
 
 
-def _earlier_results(scans: Sequence[ReferenceScan], folder: Path) -> list[Path | str | None]:
-    """Find each scan's results in a folder of `cac cohort`, by its CT; else the reason why it has none.
+def _earlier_results(scans: Sequence[ReferenceScan], folder: Path) -> dict[str, Path | str]:
+    """Find the results of scans in a folder of `cac cohort`, by their CT.
 
-    None for a scan that the folder does not list.
+    Returns:
+        The folder of results by name of the scan, or the reason why it has none, of scans that the folder lists.
     """
     try:
         lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
@@ -225,18 +227,16 @@ def _earlier_results(scans: Sequence[ReferenceScan], folder: Path) -> list[Path 
     by_ct: dict[Path, list[Line]] = {}
     for line in lines:
         by_ct.setdefault(Path(line.text("ct")).resolve(), []).append(line)
-    folders: list[Path | str | None] = []
+    results: dict[str, Path | str] = {}
     for scan in scans:
         matches = by_ct.get(scan.ct.resolve(), [])
-        if not matches:
-            folders.append(None)
-        elif len(matches) > 1:
-            folders.append(f"{folder} holds {len(matches)} results of {scan.ct}; there should be one.")
-        elif matches[0].text("state") != "done":
-            folders.append(matches[0].text("reason") or f"It is not scored in {folder}.")
-        else:
-            folders.append(folder / matches[0].text("folder"))
-    return folders
+        if len(matches) > 1:
+            results[scan.name] = f"{folder} holds {len(matches)} results of {scan.ct}; there should be one."
+        elif matches and matches[0].text("state") != "done":
+            results[scan.name] = matches[0].text("reason") or f"It is not scored in {folder}."
+        elif matches:
+            results[scan.name] = folder / matches[0].text("folder")
+    return results
 
 
 _KINDS = {
