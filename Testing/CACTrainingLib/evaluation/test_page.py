@@ -185,7 +185,6 @@ def test_pictures_lead_to_each_other(tmp_path):
     assert ways == ["#missed-3", "#missed-2", "#missed-1", "#missed-3", "#missed-2", "#missed-1"]
     assert page.links.count("scans/a/report.html") == 2
     assert "number 0 &lt;b&gt;" in path.read_text(encoding="utf-8")
-    assert not (tmp_path / "study.html").exists()
 
 
 def test_long_tables_of_all_sections_lie_beside_the_page(tmp_path):
