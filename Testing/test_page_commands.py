@@ -75,7 +75,7 @@ NOT_RUN = {
     "./cac cohort FOLDER --output DIR --cluster slurm": "needs SLURM",
     RESUMED: "a training of two steps leaves nothing to resume",
     "./cac evaluate radiograph --data PROJECT --output radiographs": "needs many patients of each category",
-    "./cac validate REFERENCE --output DIR --calibrate ours": "needs 20 patients",
+    "./cac evaluate accuracy --data REFERENCE --output DIR --calibrate ours": "needs 20 patients",
     './cac evaluate reproducibility --data PAIRS --output STUDY --settings \'{"study": {"store_limits": true}}\'': (
         "needs patients within the calibration range, which small scans are not"
     ),

@@ -34,7 +34,7 @@ from .models.choice import LoadedModels, ModelChoice, chosen_models, load_models
 from .pipeline import ScoreSettings
 from .pipeline import steps as scoring_steps
 from .quality.calibration import stored_repeatability
-from .record.rules import ScoringRules
+from .record.rules import ScoringRules, rules_for_tube_voltage
 from .record.score_record import (
     ScoreRecord,
     read_result,  # noqa: F401
@@ -337,7 +337,8 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
         ct: CT, as `score` takes it; never resampled, so slices should be axial.
         labels: `Artery` values (1 LM, 2 LAD, 3 LCX, 4 RCA, 5 other); a mask of 0 and 1 gives a valid total. On any
             grid. Labelled voxels below the threshold do not count.
-        rules: The scoring rules; None for those of Agatston et al. with a threshold of 130 HU.
+        rules: The scoring rules; None for those of Agatston et al., with threshold and weights of the scan's tube
+            voltage as `score` takes them (130 HU at 120 kVp, or where the voltage is unknown).
 
     Returns:
         Scores in `total` and `arteries`, lesions in `lesions`.
@@ -357,9 +358,9 @@ def agatston(ct: CTScan | ImageSource, labels: ImageSource, rules: ScoringRules 
         (1, True)
     """
     _check_types(rules=rules)
-    rules = rules or ScoringRules()
     scan = _scan(ct)
     _report(scan.warnings)
+    rules = rules or rules_for_tube_voltage(scan.acquisition)
     on_grid, _ = mask_on_scan_grid(_read_image("labels", labels), scan, "label map", may_be_empty=True)
     require_lesions(on_grid, scan, rules.threshold_hu)
     return score_labels(scan, on_grid, rules)

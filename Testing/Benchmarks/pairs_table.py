@@ -28,8 +28,7 @@ from CACTrainingLib.phantom import patient_of, reference_scores
 from CACTrainingLib.truth import reproducibility
 from CACTrainingLib.truth.detection import RATES, rates_of
 from CACTrainingLib.truth.evaluation import EvaluationSettings, evaluate
-from CACTrainingLib.truth.records import AGATSTON, ComparedScan
-from CACTrainingLib.truth.sample import VESSELS, Sample, score_table
+from CACTrainingLib.truth.records import AGATSTON, VESSELS, ComparedScan, Sample, score_table
 
 SEED = 0
 COLUMNS = {"automatic": "automatic", "map": "map", "reader": "ideal reader"}

@@ -102,6 +102,9 @@ def test_a_scan_is_given_in_several_ways(folder, reviewed):
     ways = ((str(folder / "ct.nrrd"), labels), (ct.image, labels), (array, labels), (Nifti(ct.image), Nifti(labels)))
     for scan, lesions in ways:
         assert cac.agatston(scan, lesions).total.agatston == reviewed.total.agatston
+    low_voltage = replace(ct, acquisition=replace(ct.acquisition, kvp=80))
+    of_reader = cac.score(low_voltage, lesions=labels, reader="A. Reader", threshold_only=True)
+    assert cac.agatston(low_voltage, labels).total.agatston == of_reader.total.agatston < reviewed.total.agatston
     result = cac.score(scan, lesions=lesions, reader="A. Reader", threshold_only=True)
     assert (result.status, result.total) == ("reviewed", reviewed.total)
 

@@ -26,8 +26,8 @@ class InstallOptions:
     Attributes:
         model: The card MODEL.json, its weights beside it, or the folder of a bundle; with --previous the model's name.
         overwrite: Replace an installed model of this name; the replaced model is kept.
-        validation: Output of cac validate --before with this model, whose page you have read; the card keeps its
-            verdict.
+        validation: Output of cac evaluate accuracy --before with this model, whose page you have read; the card keeps
+            its verdict.
         previous: Undo the latest installation of the model of this name and restore the one that it replaced, if any.
     """
 
@@ -144,8 +144,9 @@ def _install(options: InstallOptions, progress: Progress) -> None:
         print(sentence)
     if model.card.lacks_verdict:
         print(
-            "Warning: it was trained on your scans, and nothing shows that it scores better. Validate it, read the "
-            f"page, and install it again:\n  cac validate REFERENCE --output AFTER --model {name} --before BEFORE\n"
+            "Warning: it was trained on your scans, and nothing shows that it scores better. Evaluate it, read the "
+            "page, and install it again:\n"
+            f"  cac evaluate accuracy --data REFERENCE --output AFTER --model {name} --before BEFORE\n"
             f"  cac models install {options.model} --validation AFTER --overwrite"
         )
 

@@ -27,7 +27,7 @@ from ..core.text import printable
 from ..core.voxels import voxels_of
 from ..io.dicom import read_bounded, translate_dicom_errors
 from ..io.reading import overlap_message
-from ..record.rules import ScoringRules
+from ..record.rules import rules_for_tube_voltage
 from ..record.score_record import InputRecord
 from ..scoring.lesions import score_labels
 from .belonging import check_origin, frames_of, origin_of
@@ -310,20 +310,21 @@ def _shift_warnings(
 
 
 def _agatston(labels: sitk.Image, scan: CTScan) -> float:
-    """Return the score of labels in the arteries at 120 kVp."""
-    return score_labels(scan, voxels_of(labels), ScoringRules()).total.agatston
+    """Return the score of labels in the arteries."""
+    return score_labels(scan, voxels_of(labels)).total.agatston
 
 
 def _voxels_within(contours: list[tuple[float, np.ndarray]], step: tuple[float, ...], scan: CTScan) -> tuple[int, int]:
     """Count the dense and the other voxels within contours that are moved along rows and columns."""
     dense = count = 0
+    threshold_hu = rules_for_tube_voltage(scan.acquisition).threshold_hu
     for place, corners in contours:
         first = np.floor(corners.min(0)).astype(int) - 1
         size = np.ceil(corners.max(0)).astype(int) - first + 2
         at = np.argwhere(_Contour.of(corners + step - first, (size[0], size[1])).pixels) + first
         at = at[((at >= 0) & (at < scan.hu.shape[1:])).all(axis=1)]
         if 0 <= (k := math.floor(place + 0.5)) < len(scan.hu):
-            dense += int((scan.hu[k, at[:, 0], at[:, 1]] >= ScoringRules().threshold_hu).sum())
+            dense += int((scan.hu[k, at[:, 0], at[:, 1]] >= threshold_hu).sum())
             count += len(at)
     return dense, count - dense
 

@@ -62,7 +62,7 @@ REAL_PATIENTS = "real patients labelled by"
 """Words in `Training.data` of models trained on labelled scans of patients."""
 
 VERDICT = "before_after"
-"""Entry of `ModelCard.validation` with the verdict of `cac validate --before`, and name of its section there."""
+"""Entry of `ModelCard.validation` with the verdict of `cac evaluate accuracy --before`, and the name of its section."""
 
 
 SAMPLE = "sample"

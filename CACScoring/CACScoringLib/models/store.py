@@ -97,8 +97,8 @@ def install_model(
     Args:
         path: The card.
         overwrite: True to replace another model of its name.
-        validation: Output of `cac validate --before` with this model, whose verdict the card records; None keeps that
-            of an installed model of these weights and this calibration.
+        validation: Output of `cac evaluate accuracy --before` with this model, whose verdict the card records; None
+            keeps that of an installed model of these weights and this calibration.
         check: Tries the model before it is installed, and returns entries of the card's validation; raises a CTError
             to refuse it.
 
@@ -118,7 +118,7 @@ def install_model(
 
 
 def read_verdict(folder: Path, card: ModelCard) -> dict[str, object]:
-    """Read the verdict on a model: title, date and sentences of an output of `cac validate --before`.
+    """Read the verdict on a model: title, date and sentences of an output of `cac evaluate accuracy --before`.
 
     Raises ModelError if the folder holds none, or that of other weights.
     """
@@ -130,11 +130,12 @@ def read_verdict(folder: Path, card: ModelCard) -> dict[str, object]:
         models = facts["Models"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{folder} is no output of cac validate --before ({type(error).__name__}: {error}). Validate the model "
-            f"first: cac validate REFERENCE --output {folder} --model {card.name}.json --before BEFORE."
+            f"{folder} is no output of cac evaluate accuracy --before ({type(error).__name__}: {error}). Evaluate the "
+            f"model first: cac evaluate accuracy --data REFERENCE --output {folder} --model {card.name}.json "
+            "--before BEFORE."
         ) from error
     if card.sha256[:16] not in models:
-        raise ModelError(f"{folder} is a validation of other models ({models}), not of this {card.name}.")
+        raise ModelError(f"{folder} is an evaluation of other models ({models}), not of this {card.name}.")
     return verdict
 
 

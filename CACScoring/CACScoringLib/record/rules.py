@@ -144,12 +144,13 @@ class ScoringSwitches:
     allow_reversed: bool = False
 
 
-def rules_for_tube_voltage(acquisition: Acquisition, rules: ScoringRules) -> ScoringRules:
-    """Return the rules with the threshold and weights published for a scan's tube voltage.
+def rules_for_tube_voltage(acquisition: Acquisition, rules: ScoringRules | None = None) -> ScoringRules:
+    """Return the rules, those of Agatston et al. by default, with threshold and weights of a scan's tube voltage.
 
     They are unchanged at 120 kVp, if the voltage is unknown or nothing is published for it, and if the threshold or
     the weights were changed by hand.
     """
+    rules = rules or ScoringRules()
     bounds = TUBE_VOLTAGE_BOUNDS_HU.get(acquisition.calcium_kvp or 0.0)
     if bounds is None or rules.bounds_hu != _STANDARD_HU:
         return rules

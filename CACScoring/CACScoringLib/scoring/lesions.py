@@ -19,16 +19,24 @@ from ..core.ct import CTScan
 from ..core.errors import CTError, MaskError
 from ..core.labels import SITES, Labelled, site_of
 from ..core.voxels import voxels_of
-from ..record.rules import ScoringRules
+from ..record.rules import ScoringRules, rules_for_tube_voltage
 from ..record.scores import LesionSet, LesionVoxels, MethodScore, SliceComponent
 from .parts import connected_voxels, slice_components
 from .scores import equivalent_agatston, method_score
 
 
 def score_labels(
-    ct: CTScan | sitk.Image, sites: np.ndarray | Labelled, rules: ScoringRules, values: np.ndarray | None = None
+    ct: CTScan | sitk.Image,
+    sites: np.ndarray | Labelled,
+    rules: ScoringRules | None = None,
+    values: np.ndarray | None = None,
 ) -> MethodScore:
-    """Score what labels outline in the arteries; arguments and errors as of `find_lesions`."""
+    """Score what labels outline in the arteries; arguments and errors as of `find_lesions`.
+
+    rules: None for those of Agatston et al., adapted to the tube voltage of a `CTScan`; an image is taken for 120 kVp.
+    """
+    if rules is None:
+        rules = rules_for_tube_voltage(ct.acquisition) if isinstance(ct, CTScan) else ScoringRules()
     lesions = find_lesions(ct, sites, rules, values).coronary
     return method_score("reviewed", rules, lesions, no_calcium=not lesions.lesions)
 

@@ -1,4 +1,4 @@
-"""The command `cac evaluate STUDY`: studies of scan pairs, of people, of scoring, and of many trainings."""
+"""The command `cac evaluate STUDY`: studies of scored scans, of people, and of many trainings."""
 
 from __future__ import annotations
 
@@ -56,6 +56,14 @@ def _evaluate_scans(name: str, values: dict[str, Any], sources: Sequence[str], p
     settings = from_file(sources, SECTION, EvaluationSettings(studies, values["output"], _data(name, values)))
     models = ModelChoice(values.pop("model", ()), device=values.pop("device", "auto"))
     evaluation = evaluate(replace(settings, models=models, **values), progress)
+    if (accuracy := evaluation.accuracy) is not None:
+        print(f"{settings.output}: {len(accuracy.scans)} scans compared, {len(accuracy.refused)} left out")
+        for sentence in accuracy.verdicts:
+            print(sentence)
+        if accuracy.calibrated is not None:
+            model = accuracy.calibrated.card.name
+            print(f"Stored {model}. Use it with: cac score CT --model {model}")
+            print(f"Take it away with: cac models install {model} --previous")
     if evaluation.limits is not None:
         print(f"{evaluation.limits}: repeatability coefficient, for cac compare")
     return evaluation.page
@@ -104,16 +112,21 @@ def _data(name: str, values: dict[str, Any]) -> Path:
     return values["data"]
 
 
-_PAIRS = ("data", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers", "device")
+_SCANS = (
+    *("data", "scans", "columns", "results", "pairs", "model", "overwrite", "use", "annotator", "seed", "workers"),
+    "device",
+)
+_COMPARED = ("calibrate", "before")
 _TRAININGS = ("data", "seed", "yes", "workers")
 _SCORED = ("statistics", "cohort")
 
 STUDIES = {
-    "reproducibility": Study("two scans of each patient", _PAIRS, _evaluate_scans, _SCORED),
-    "detection": Study("calcium per scan, artery and lesion", _PAIRS, _evaluate_scans, _SCORED),
-    "heart": Study("agreement of the heart outline with the reference", _PAIRS, _evaluate_scans, _SCORED),
-    "ablation": Study("contribution of each part of the method", _PAIRS, _evaluate_scans, _SCORED),
-    "all": Study("all of the above", _PAIRS, _evaluate_scans, _SCORED),
+    "accuracy": Study("scores against those of a reference", (*_SCANS, *_COMPARED), _evaluate_scans, _SCORED),
+    "reproducibility": Study("two scans of each patient", _SCANS, _evaluate_scans, _SCORED),
+    "detection": Study("calcium per scan, artery and lesion", _SCANS, _evaluate_scans, _SCORED),
+    "heart": Study("agreement of the heart outline with the reference", _SCANS, _evaluate_scans, _SCORED),
+    "ablation": Study("contribution of each part of the method", _SCANS, _evaluate_scans, _SCORED),
+    "all": Study("all of the above", _SCANS, _evaluate_scans, _SCORED),
     "people": Study(
         "people of public collections whose calcium was read, as on the front page",
         ("data", "model", "overwrite", "workers", "device"),
@@ -136,11 +149,21 @@ class EvaluateOptions:
     """Evaluate methods or models: study.html with tables (CSV) and figures (PNG, SVG). Rerun the command to resume.
 
     Attributes:
-        data: Project, cohort of cac phantom, or table (CSV) of your own scan pairs with the columns patient, scan (1 or
-            2), ct and optionally series, heart, lesions. For studies that train models, a project that cac data import
-            has filled, or their table. Paths are relative to the table. For people, the folder of their scans.
-        results: Results of cac cohort for these scans, instead of scoring them.
+        data: COCA's folder Gated_release_final (contours) or deidentified_nongated (scores.xlsx); a folder of orCaScore
+            (.mhd), of label maps NAME-lesions beside NAME, or of segmentations NAME.seg.nrrd; a table (CSV) with ct or
+            id, and total, LM, LAD, LCX, RCA or lesions; DeepCAC's table of NLST, with --scans; a project; digital
+            patients of cac phantom; or a table of scan pairs with patient, scan (1 or 2), ct and optionally series,
+            heart, lesions. Paths are relative to the table. For studies that train models, a project that cac data
+            import has filled, or their table. For people, the folder of their scans.
+        scans: Folder below which the scans lie, for references that name them by an id.
+        columns: Columns of a table that are called otherwise, by what they mean, such as
+            id=Patient,total="Manual Agatston"; the other columns are not read.
+        results: Results of cac cohort; only scans that it does not list are scored.
         pairs: Only the first N patients that have both scans.
+        calibrate: Calibrate scoring on these scans, report the agreement before and after with every scan evaluated by
+            other patients, and store it as the model NAME, to score with by --model NAME.
+        before: Output of an earlier cac evaluate accuracy of this reference with other models: adds a paired comparison
+            and a verdict: better, worse or undecided.
         model: Model, or its card NAME.json, to use in place of the bundled one.
         overwrite: Score all scans again, whatever the folder holds.
         use: Use of the scans of a project (default: test); all is for models that learned from none of them.
@@ -158,8 +181,12 @@ class EvaluateOptions:
         text="; ".join(f"{name}: {study.text}" for name, study in STUDIES.items()), choices=STUDIES, metavar="STUDY"
     )
     data: Path | None = option(None, metavar="DATA", action=GivenOnce)
+    scans: Path | None = option(None, metavar="DIR")
+    columns: str | None = option(None, metavar="MEANING=COLUMN,…")
     results: Path | None = option(None, metavar="DIR")
     pairs: int | None = option(None, metavar="N")
+    calibrate: str | None = option(None, metavar="NAME")
+    before: Path | None = option(None, metavar="DIR")
     model: tuple[str, ...] = option((), metavar="NAME")
     overwrite: bool | None = None
     use: str | None = option(None, choices=("test", "validation", "training", "all"))
@@ -180,7 +207,7 @@ def _extras(options: EvaluateOptions) -> tuple[str, ...]:
     if options.data is not None and study.make is _evaluate_scans:
         from ..references.registry import check_study
 
-        check_study(options.data)
+        check_study(options.data, options.scans, options.columns)
     cuda = ("torch",) if options.device == "cuda" and "studies" not in study.extras else ()
     return (*study.extras, *cuda, *extras_of_cluster(options))
 
@@ -189,7 +216,9 @@ def run(options: EvaluateOptions, progress: Progress) -> None:
     """Make a study. Raises CTError, OutputError."""
     study = STUDIES[options.study]
     values = {
-        name: value for name in (*_PAIRS, "yes", "encoder") if (value := getattr(options, name)) not in (None, ())
+        name: value
+        for name in (*_SCANS, *_COMPARED, "yes", "encoder")
+        if (value := getattr(options, name)) not in (None, ())
     }
     if foreign := sorted(values.keys() - set(study.takes)):
         takes = ", ".join(f"--{name}" for name in study.takes)

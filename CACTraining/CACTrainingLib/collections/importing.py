@@ -28,7 +28,7 @@ from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
 from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
-from CACScoringLib.record.rules import ScoringRules
+from CACScoringLib.record.rules import rules_for_tube_voltage
 from CACScoringLib.record.scores import MethodScore
 from CACScoringLib.report.page import rendered
 from CACScoringLib.report.pictures import patch_picture
@@ -251,11 +251,11 @@ def check_scan(new_scan: NewScan) -> ScanCheck:
     regions = new_scan.annotations().regions if new_scan.annotations else None
     scores = dict(new_scan.scores)
     if regions is not None:
-        reader = reader_labels(regions, scan, ScoringRules())
+        reader = reader_labels(regions, scan, rules_for_tube_voltage(scan.acquisition))
         codes = {warning.code: warning.message for warning in reader.warnings}
         if "labels-off-calcium" in codes:
             raise CTError(f"Its labels are of another scan. {codes['labels-off-calcium']}")
-        scores = scores or _scores_of(score_labels(scan, reader.sites, ScoringRules()))
+        scores = scores or _scores_of(score_labels(scan, reader.sites))
     labels = None if regions is None else sitk.GetArrayFromImage(regions)
     return ScanCheck(
         slices=len(scan.hu),

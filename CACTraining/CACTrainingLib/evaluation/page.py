@@ -53,7 +53,6 @@ def write_study(
     sections: Sequence[Section],
     facts: dict[str, str],
     digital: bool = True,
-    page_name: str = PAGE,
 ) -> Path:
     """Write the page, `tables/NAME.csv`, `figures/NAME.png` and `.svg`, `values.csv` and `study.json`; return the page.
 
@@ -71,7 +70,6 @@ def write_study(
         sections: Content; in texts and notes `[[name]]` becomes a link to the table or figure of that name.
         facts: Lines after the date at the end: data, models with hashes, seeds, seconds.
         digital: True for digital patients, which the page states at the top.
-        page_name: File name of the page.
     """
     numbers, facts = _numbers(sections), {"Date": datetime.date.today().isoformat(), **facts}
     pictures = {figure.name: rendered(figure) for section in sections for figure in section.figures}
@@ -96,11 +94,11 @@ def write_study(
     _remove_earlier(folder)
     for path, content in files.items():
         write_bytes_atomically(folder / path, content)
-    write_bytes_atomically(folder / page_name, report_page.rendered("base.html", title, body=body).encode())
-    about = {"schema": SCHEMA, "title": title, "digital": digital, "page": page_name}
+    write_bytes_atomically(folder / PAGE, report_page.rendered("base.html", title, body=body).encode())
+    about = {"schema": SCHEMA, "title": title, "digital": digital, "page": PAGE}
     index = json.dumps(about | _index(sections, facts, numbers), indent=1, ensure_ascii=False)
     write_bytes_atomically(folder / INDEX, index.encode())
-    return folder / page_name
+    return folder / PAGE
 
 
 def facts_of(models: Iterable[ModelRecord], seed: int, seconds: float) -> dict[str, str]:

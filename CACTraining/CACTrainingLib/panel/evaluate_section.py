@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 INDEX, SCHEMA = "study.json", "cac-study/1"
 """Index of a study's folder and its format (`evaluation.page.write_study`)."""
 
-VALIDATION = "validation"
-"""Name of `cac validate` without an earlier validation, in place of a study."""
-
 
 class EvaluateSection(CommandSection):
     """The evaluation page; its job runs studies in the background, while nothing is being installed."""
@@ -157,30 +154,35 @@ class EvaluateSection(CommandSection):
 
     def _commands(self) -> tuple[str, list[list[str]]]:
         """Name of the study's folder, and its commands. The same study of the same models resumes in its folder."""
-        state, project = self._state, self._project
-        study, model, annotator = state.evaluateStudy, state.evaluateModel, state.trainAnnotator
+        state = self._state
+        study, model = state.evaluateStudy, state.evaluateModel
         if study == StudyChoice.COMPARISON:
-            earlier = state.evaluateOther
-            before, after = self._folder(VALIDATION, earlier), self._folder(study.value, model, earlier)
-            scans = ["--use", state.evaluateUse.value, *(["--annotator", annotator] if annotator else [])]
-            validate = ["validate", str(project.folder), *scans]
+            earlier, accuracy = state.evaluateOther, StudyChoice.ACCURACY.value
+            before, after = self._folder(accuracy, earlier), self._folder(study.value, model, earlier)
             return after.name, [
-                [*validate, *self._scoring(before, earlier)],
-                [*validate, *self._scoring(after, model), "--before", str(before)],
+                self._command(accuracy, before, earlier),
+                [*self._command(accuracy, after, model), "--before", str(before)],
             ]
         folder = self._folder(study.value, model)
-        scoring = {"model": model if model in self._models else "", "device": state.trainDevice.value}
-        words = EVALUATE.words(state, data=project.folder, annotator=annotator, output=folder, **scoring)
-        return folder.name, [["evaluate", *words]]
+        return folder.name, [self._command(study.value, folder, model)]
 
     def _folder(self, study: str, *paths: str) -> Path:
         models = [self._models[path] for path in paths if path in self._models]
         return self._project.studies_folder / studyFolder(study, self._state.evaluateUse.value, models)
 
-    def _scoring(self, output: Path, model: str) -> list[str]:
-        """Options of a command that scores: folder, device and model."""
-        words = ["--output", str(output), "--device", self._state.trainDevice.value]
-        return words + (["--model", model] if model in self._models else [])
+    def _command(self, study: str, output: Path, model: str) -> list[str]:
+        """Command of a study, scored by a model; by the bundled ones if the model is unknown."""
+        state = self._state
+        words = EVALUATE.words(
+            state,
+            study=study,
+            data=self._project.folder,
+            annotator=state.trainAnnotator,
+            model=model if model in self._models else "",
+            device=state.trainDevice.value,
+            output=output,
+        )
+        return ["evaluate", *words]
 
 
 def studiesIn(folder: Path) -> dict[str, str]:
@@ -205,7 +207,7 @@ def studyName(folder: str) -> str:
     """Return the title of a study with a folder named by `studyFolder`; the name itself for other folders."""
     study, _dash, remainder = folder.partition("-")
     use, _dash, models = remainder.partition("-")
-    titles = {choice.value: choice.label() for choice in StudyChoice} | {VALIDATION: _("Validation")}
+    titles = {choice.value: choice.label() for choice in StudyChoice}
     if study not in titles or not use:
         return folder
     names = re.findall(r"(.+?)-[0-9a-f]{4}(?:-|$)", models)
@@ -422,7 +424,7 @@ def summary(card: ModelCard, installed: ModelCard | None) -> str:
     content = card.sha256, card.calibration
     is_installed = installed is not None and content == (installed.sha256, installed.calibration)
     if (installed if is_installed else card).lacks_verdict:
-        lines.append(_("⚠ Nothing shows that it scores better on patients: read the verdict of cac validate --before."))
+        lines.append(_("⚠ Nothing shows that it scores better on patients: read the verdict of a comparison."))
     if installed is not None:
         current, another = _("✓ It is installed."), _("Another one of this name is installed; it would be kept.")
         lines.append(current if is_installed else another)

@@ -98,6 +98,7 @@ class StudyChoice(LabelledChoice):
     """Studies of the page. Values are those of the command line, but for the comparison."""
 
     DETECTION = "detection", "Detection: which scans, arteries and lesions are found"
+    ACCURACY = "accuracy", "Accuracy: agreement with reference scores"
     REPRODUCIBILITY = "reproducibility", "Reproducibility: two scans of each patient"
     HEART = "heart", "Heart: agreement of its outline with the true one"
     ABLATION = "ablation", "Ablation: contribution of each part of the method"

@@ -43,7 +43,6 @@ from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import use_threads
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
-from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scans.source import ScanSource
 from CACScoringLib.scans.table import source_of
 from CACScoringLib.scoring.lesions import score_labels
@@ -175,9 +174,7 @@ def _write_scanned(number: int, case: Path, super_resolution: str | None) -> dic
     images = image, calcium, scan.grid.image(scan.heart.astype(np.uint8))
     _write_projected(case, images, geometries(number, centre_mm(image)), super_resolution)
     automatic = scan.heart.astype(np.uint8) * np.uint8(Artery.UNASSIGNED)
-    reader, unsupervised = (
-        score_labels(image, regions, ScoringRules()).total.agatston for regions in (labels.regions, automatic)
-    )
+    reader, unsupervised = (score_labels(image, regions).total.agatston for regions in (labels.regions, automatic))
     return _cells(patient, phantom.AGATSTON_PER_MG * patient.mass_mg, reader, unsupervised)
 
 

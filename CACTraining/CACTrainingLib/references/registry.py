@@ -19,7 +19,7 @@ from .collection import Collection, collections
 from .folder import find_new_scans, new_scans
 from .label_maps import CAC_LABELS, NAMED_LABELS, declared
 from .reference import ProgressCallback, Reference
-from .score_table import ENDINGS, is_table, open_table, table_format
+from .score_table import has_scores, is_table, open_table, table_format
 
 DECLARED = {entry.name: declared(entry) for entry in collections().values() if entry.reader == "label-maps"}
 """Formats that collections declare, by their names."""
@@ -82,35 +82,44 @@ def read_reference(
 
 
 def read_study(
-    source: Path, pairs: int | None = None, use: str | None = None, annotator: str | None = None
+    source: Path,
+    pairs: int | None = None,
+    use: str | None = None,
+    annotator: str | None = None,
+    scans: Path | None = None,
+    columns: str | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Reference:
     """Read the scans of a study, whose reference may be missing.
 
     Args:
         source: A reference, or a table of pairs (CSV, `annotated.PAIR_COLUMNS`, paths relative to it).
         pairs: Number of patients with both scans, from the first; None for all scans.
-        use, annotator: As for `read_reference`.
+        use, annotator, scans, columns, progress: As for `read_reference`.
 
     Raises CTError as `read_reference`, and if no patient has two scans where pairs are wanted.
     """
-    table = read_table(source.resolve(), short_lines=True) if source.suffix.lower() in ENDINGS else None
-    if table is not None and _has_pairs(table):
+    table = read_table(source.resolve(), short_lines=True) if is_table(source) and not columns else None
+    if table is not None and _is_of_pairs(table):
         if use is not None or annotator is not None:
             raise CTError(f"{source} is not a project: only a project's scans have a use and annotators.")
+        if scans is not None:
+            raise BadReferenceError(f"{source} says in its column ct where the scans are. Leave --scans out.")
         reference = read_pairs(table)
     else:
-        reference = read_reference(source, use=use, annotator=annotator)
+        reference = read_reference(source, scans, progress, use, annotator, columns)
     return reference if pairs is None else first_pairs(reference, pairs)
 
 
-def _has_pairs(table: Table) -> bool:
-    return all(column in table for column in PAIR_COLUMNS)
+def _is_of_pairs(table: Table) -> bool:
+    """Return True for a table of pairs without scores, whose columns `read_pairs` knows."""
+    return all(column in table for column in PAIR_COLUMNS) and not has_scores(table)
 
 
-def check_study(source: Path) -> None:
+def check_study(source: Path, scans: Path | None = None, columns: str | None = None) -> None:
     """Raise CTError as `read_study` if the columns of a study's table are unknown; scans are not read."""
-    if is_table(source) and not _has_pairs(read_table(source, short_lines=True)):
-        open_table(source, None)
+    if is_table(source) and (columns or not _is_of_pairs(read_table(source, short_lines=True))):
+        open_table(source, scans, columns)
 
 
 NewScans = tuple[list[NewScan], list[str]]

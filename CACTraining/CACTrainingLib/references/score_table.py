@@ -3,7 +3,8 @@
 A table has a line per scan: `ct` (file or DICOM folder, relative to the table) or `id`, which is looked up below
 --scans; `total` (or agatston), or the arteries LM (or LCA), LAD, LCX, RCA, or both; or `lesions`, a label map with
 CAC's own labels instead (`label_maps`). Columns `name`, `series` and `patient` are optional, as for `cac cohort`, and
-so are `comparator`, the score of another program, and `unit`. --columns names columns of other names.
+so are `scan`, 1 or 2 for the scans of a pair, `comparator`, the score of another program, and `unit`. --columns names
+columns of other names.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ AGATSTON_UNITS = ("agatston", "agatston score", "agatston units", "agatston unit
 ENDINGS = (".csv", ".tsv", ".txt")
 
 
-UNDERSTOOD = ("ct", "id", "total", *VESSELS, "lesions", "name", "patient", "series", "comparator", "unit")
+UNDERSTOOD = ("ct", "id", "total", *VESSELS, "lesions", "name", "patient", "scan", "series", "comparator", "unit")
 """Columns of a user's table."""
 
 
@@ -118,6 +119,12 @@ def _read_table(
     return Reference(layout.title, f"{scores}{lesions}".strip(), vessels, *results, layout)
 
 
+def has_scores(table: Table) -> bool:
+    """Return True for a table with a column of total scores, or one for each artery."""
+    keys = {artery_of_column(column) for column in table.columns}
+    return keys >= {*VESSELS} or any(column in table for column in layout_of(table).totals)
+
+
 def layout_of(table: Table) -> Layout:
     """Return the published layout whose columns a table has, else that of the user's own."""
     published = (layout for collection in collections().values() for layout in collection.tables)
@@ -143,7 +150,7 @@ def _check_columns(table: Table, layout: Layout, arteries: Mapping[str, str], ar
     subject = f"In {table.path}, no column" if not are_named else f"In {table.path}, no column named by --columns"
     raise TableError(
         f"{subject} {', and none '.join(missing)}. Its columns are {columns}; understood are {', '.join(UNDERSTOOD)}. "
-        'Rename yours; cac validate takes them as they are by --columns id=Patient,total="Manual Agatston".'
+        'Rename yours; cac evaluate takes them as they are by --columns id=Patient,total="Manual Agatston".'
     )
 
 
@@ -187,7 +194,10 @@ def _line_scan(
         ct, series = scan.ct, scan.series
     patient = printable(line.text(layout.patient)) or name
     comparator = line.number_in(layout.comparator, 0)
-    reference = ReferenceScan(name, patient, ct, series, total=score, vessels=vessels, comparator=comparator)
+    number = int(line.text("scan")) if line.text("scan") in ("1", "2") else 1  # else it is another name
+    reference = ReferenceScan(
+        name, patient, ct, series, total=score, vessels=vessels, number=number, comparator=comparator
+    )
     if lesions is None:
         return reference
     return replace(reference, outlines=partial(lesions_on_grid, lesions), files=(lesions,))

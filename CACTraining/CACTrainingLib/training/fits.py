@@ -1,4 +1,4 @@
-"""Fits of both calibrations, `cac calibrate` and `cac validate --calibrate`.
+"""Fits of both calibrations, `cac calibrate` and `cac evaluate accuracy --calibrate`.
 
 They fit the weights by which a lesion is probably coronary calcium, and the errors of scores, which prediction
 intervals are made of.

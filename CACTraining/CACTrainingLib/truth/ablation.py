@@ -7,34 +7,40 @@ evaluation of the map's lesions, which the paper lacks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import SimpleITK as sitk
 
+from CACScoringLib.anatomy.between_lungs import landmarks
 from CACScoringLib.calcium_map.decomposition import DecompositionSettings
+from CACScoringLib.core.ct import CTScan
 from CACScoringLib.core.decoding import decoded
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
-from CACScoringLib.models.cards import StoredModel
-from CACScoringLib.models.choice import Networks
+from CACScoringLib.models.cards import Calibration, LoadedModel, StoredModel
+from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_networks
+from CACScoringLib.models.inference import Runner, predict, use_threads
 from CACScoringLib.models.operating_points import PUBLISHED, SCORING, operating_point
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.statistics.agreement import rank_correlation
 
 from ..evaluation.figures import panels_of_values
-from ..evaluation.jobs import JobSettings, job_key, kept_jobs
+from ..evaluation.jobs import JobSettings, Prepared, job_key, kept_jobs
 from ..evaluation.measures import Measure
 from ..evaluation.parts import Section
 from ..references.reference import ReferenceScan
 from .detection import rates_of
-from .records import ComparedScan, Scores, pairs_of, scores_of
+from .records import TEXTS, ComparedScan, Sample, Scores, pairs_of, score_table, scores_of
 from .reproducibility import icc_of_pairs, relative_difference
-from .sample import TEXTS, Sample, score_table
-from .scoring import chest_room, models_key, remembering, with_networks
+
+if TYPE_CHECKING:
+    import torch
 
 VERSION = 5
 """Version of the stored scores; those of another version are not used."""
@@ -205,3 +211,58 @@ def _scored(
                 continue
         values[configuration.key] = scores_of(result.methods["decomposition"], per_mass)
     return values
+
+
+def scoring_models(choice: ModelChoice) -> dict[str, StoredModel]:
+    """Return the models that score scans, by network. Raises ModelError, and CTError if they are not installed."""
+    models = chosen_models(choice).networks
+    if not models:
+        raise CTError("The study needs the networks that score scans, which are not installed (cac models list).")
+    return models
+
+
+def with_networks(do_job: Callable[..., dict[str, Any]], models: Mapping[str, StoredModel], device: str) -> Prepared:
+    """Bind networks to a worker's function for jobs, on one core."""
+    use_threads(1)
+    networks = load_networks(dict(models), device)
+    assert networks is not None
+    return partial(do_job, networks)
+
+
+def models_key(models: Mapping[str, StoredModel]) -> list[tuple[str, str, Calibration]]:
+    """Identity of models, given by network, for the key of a job."""
+    return [(network, model.card.sha256, model.card.calibration) for network, model in sorted(models.items())]
+
+
+def remembering(networks: Networks) -> Networks:
+    """Return networks that cache their outputs for one scan, whose configurations share most inputs."""
+    values = {field.name: getattr(networks, field.name) for field in fields(networks)}
+    models = {name: value for name, value in values.items() if isinstance(value, LoadedModel)}
+    return replace(networks, **{name: replace(m, network=Memory(m.network)) for name, m in models.items()})
+
+
+class Memory:
+    """A network that caches its outputs by digest of each input."""
+
+    def __init__(self, network: Runner | torch.nn.Module) -> None:
+        self.network = network
+        self.answers: dict[bytes, np.ndarray] = {}
+
+    def run(self, inputs: np.ndarray) -> np.ndarray:
+        keys = [hashlib.blake2b(item.tobytes(), digest_size=16).digest() for item in inputs]
+        missing = [n for n, key in enumerate(keys) if key not in self.answers]
+        if missing:
+            answers, _ = predict(self.network, inputs[missing], len(missing))
+            self.answers |= {keys[n]: answer for n, answer in zip(missing, answers, strict=True)}
+        return np.stack([self.answers[key] for key in keys])
+
+
+def chest_room(scan: CTScan) -> sitk.Image:
+    """Mask of the space inside the chest wall on the scan's grid, in place of a heart mask.
+
+    Raises NoHeartError if the scan shows no lungs.
+    """
+    coarse = scan.coarse
+    space = sitk.GetImageFromArray(landmarks(sitk.GetArrayFromImage(coarse)).space.astype(np.uint8))
+    space.CopyInformation(coarse)
+    return sitk.Resample(space, scan.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)

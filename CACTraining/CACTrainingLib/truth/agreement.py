@@ -1,21 +1,27 @@
-"""Agreement of totals, categories and vessels with the reference, and main figures beside another program's."""
+"""Agreement with the reference, beside another program's, and before and after a change of models."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from CACScoringLib.core.categories import CATEGORY_TITLES, category_numbers, whole_scores
+from CACScoringLib.core.decoding import restore
+from CACScoringLib.core.errors import CTError, WrongValueError
+from CACScoringLib.models.cards import VERDICT
 from CACScoringLib.quality.calibration import Limits
 from CACScoringLib.scoring.scores import ROUNDING
 from CACScoringLib.statistics.agreement import Statistic, icc, kappa, limits_of_agreement, rank_correlation, slope
-from CACScoringLib.statistics.bootstrap import mean
+from CACScoringLib.statistics.bootstrap import Estimate, mean
 
 from ..evaluation import figures as drawings
+from ..evaluation.jobs import kept_results
 from ..evaluation.measures import (
     ExperimentComparison,
     Measure,
@@ -34,56 +40,10 @@ from ..evaluation.page import cell_text
 from ..evaluation.papers import texts_of
 from ..evaluation.parts import METHODS, Cell, Section, TablePart, count, heading
 from ..references.collection import Layout
-from .records import ComparedScan
-from .scored_scan import SCORED_METHODS
+from .records import ComparedScan, ComparedScans
 
 LEAST = (1, 100, 400)
-TEXTS = texts_of("validation")
-
-
-class ComparedScans(ExperimentComparison):
-    """All compared scans, by the methods that scored all of them.
-
-    Attributes:
-        scans: The scans.
-        vessels: Vessels of the `Reference`.
-        methods: Keys of the methods, the clinical one first.
-        totals: Long table of the total scores against the reference's.
-    """
-
-    def __init__(
-        self, scans: Sequence[ComparedScan], generator: np.random.Generator, vessels: Mapping[str, tuple[str, ...]]
-    ) -> None:
-        self.scans, self.vessels = tuple(scans), vessels
-        self.methods = tuple(key for key in SCORED_METHODS if all(key in scan.values for scan in scans))
-        super().__init__([scan.patient for scan in scans], {key: METHODS[key] for key in self.methods}, generator)
-        self.totals = long_table(
-            value_row(scan, method, scan.measured(method), scan.reference_total)
-            for scan in scans
-            for method in SCORED_METHODS
-            if method in scan.values
-        )
-
-    @property
-    def severe(self) -> tuple[str, ...]:
-        """Names of the scans with a severe warning."""
-        return tuple(scan.name for scan in self.scans if scan.facts.severe)
-
-    @property
-    def marked(self) -> str:
-        """Sentence of a caption on these scans."""
-        return f"Red rings: scans with a severe warning, which count too ({len(self.severe)} of {len(self.scans)})."
-
-    def vessel_scores(self) -> pd.DataFrame:
-        """Long table of the vessels' scores, of the scans whose reference has them."""
-        return long_table(
-            value_row(scan, method, scan.measured(method, arteries), scan.vessels[vessel], vessel)
-            for vessel, arteries in self.vessels.items()
-            for scan in self.scans
-            if vessel in scan.vessels
-            for method in SCORED_METHODS
-            if method in scan.values
-        )
+TEXTS = texts_of("accuracy")
 
 
 category_kappa: Statistic = of_classes(partial(kappa, classes=len(CATEGORY_TITLES)), category_numbers)
@@ -159,8 +119,8 @@ def _totals(compared: ComparedScans) -> Section:
 def _category_section(compared: ComparedScans) -> Section:
     parts = {METHODS[m]: compared.totals[compared.totals.method == m] for m in compared.methods}
     text = f"Four categories by the Agatston score: {', '.join(CATEGORY_TITLES)}. {ROUNDING}"
-    table = count_table(TEXTS, "categories", ("Reference", "Found"), CATEGORY_TITLES, parts, category_numbers)
-    return Section("categories", "Categories", (text,), (table,))
+    table = count_table(TEXTS, "category_agreement", ("Reference", "Found"), CATEGORY_TITLES, parts, category_numbers)
+    return Section("category_agreement", "Categories", (text,), (table,))
 
 
 def _detection(compared: ComparedScans) -> Section:
@@ -175,7 +135,7 @@ def _detection(compared: ComparedScans) -> Section:
         rows.append(heading(f"≥ {least}: {sum(true)} of {len(true)} scans by the reference", columns))
         measures = rates(titles, table_of_least)
         rows += [compared.method_row(f"  {title}", measures, method) for method, title in compared.titles.items()]
-    return Section("detection", "Detection", (), (TEXTS.table("detection", columns, rows),))
+    return Section("detection_by_score", "Detection", (), (TEXTS.table("detection_by_score", columns, rows),))
 
 
 def _vessels(compared: ComparedScans) -> Section:
@@ -290,3 +250,96 @@ def _measures(rows: pd.DataFrame, layout: Layout) -> list[Measure]:
         same_class = of_classes(agreement_rate, partial(np.searchsorted, layout.classes))
         measures.insert(3, Measure(f"Same class by its authors' limits {limits}", same_class, rows, proportion=True))
     return measures
+
+
+SAME_TOTAL = 0.5
+"""Largest difference of a scan's reference score in the two evaluations."""
+
+DECISIVE: dict[str, tuple[Statistic, int]] = {
+    "κ of categories": (category_kappa, 1),
+    "Mean absolute difference": (mean_absolute_difference, -1),
+    "ICC of totals": (icc, 1),
+    "F1 at ≥ 1": (f1_at(1), 1),
+}
+"""Statistic, and 1 if a higher value is better, else -1, by title; the first comes first in the sentence."""
+
+VERDICT_COLUMNS = ("Measure", "After", "Before", "Difference", "p", "After is")
+
+
+def earlier_scans(records: Path) -> dict[str, ComparedScan]:
+    """Read the scans of an earlier evaluation by name. Raises CTError if there are none, or of another version."""
+    try:
+        scans = [restore(result, ComparedScan) for result in kept_results(records).values()]
+    except (OSError, WrongValueError) as error:
+        raise CTError(f"{records.parent} cannot be compared with: {error}. Evaluate it again.") from error
+    if not scans:
+        raise CTError(f"{records.parent} is no finished cac evaluate. Give its --output with the models before.")
+    return {scan.name: scan for scan in scans}
+
+
+def before_after_section(former: dict[str, ComparedScan], compared: ComparedScans, seed: int) -> Section:
+    """Section on the scans that both evaluations have.
+
+    Raises CTError if they have none in common, scored with the same models or compared with other reference scores.
+    """
+    pairs = [(former[scan.name], scan) for scan in compared.scans if scan.name in former]
+    if not pairs:
+        raise CTError("The earlier evaluation has none of these scans. Give one of the same reference.")
+    changed = [scan.name for before, scan in pairs if abs(before.reference_total - scan.reference_total) > SAME_TOTAL]
+    if changed:
+        raise CTError(f"The reference of {changed[0]} is not that of the earlier evaluation. Evaluate it again.")
+    if all(set(before.facts.models) == set(scan.facts.models) for before, scan in pairs):
+        raise CTError("Both evaluations used the same models. Name others with --model.")
+    rows: list[tuple[Cell, ...]] = []
+    sentences = []
+    patients = len({scan.patient for _, scan in pairs})
+    for method in compared.methods:
+        if all(method in before.values for before, _ in pairs):
+            lines = _paired_lines(pairs, method, seed)
+            rows += [heading(METHODS[method], VERDICT_COLUMNS), *lines]
+            scans = f"n = {count(pairs, 'scan')} of {count(patients, 'patient')}"
+            sentences.append(f"{METHODS[method]}, after against before: {_summary(lines)} ({scans}).")
+    models = (_model_names([scan for scan, _ in pairs]), _model_names([scan for _, scan in pairs]))
+    about = f"Before: {models[0]}. After: {models[1]}. Read this before you install a model."
+    table = TEXTS.table("before_after", VERDICT_COLUMNS, rows)
+    return Section(VERDICT, "Before and after", (*sentences, about), (table,))
+
+
+def _paired_lines(pairs: Sequence[tuple[ComparedScan, ComparedScan]], method: str, seed: int) -> list[tuple[Cell, ...]]:
+    values = [
+        value_row(scan, time, version.measured(method), scan.reference_total)
+        for before, scan in pairs
+        for time, version in (("before", before), ("after", scan))
+    ]
+    table = long_table(values)
+    measures = [Measure(title, statistic, table) for title, (statistic, _) in DECISIVE.items()]
+    patients = [scan.patient for _, scan in pairs]
+    comparison = ExperimentComparison(patients, {"before": "Before", "after": "After"}, np.random.default_rng(seed))
+    rows = comparison.paired_rows(measures, "after", "before")
+    return [
+        (f"  {row[0]}", *row[1:], _verdict(row[3], sign))
+        for row, (_, sign) in zip(rows, DECISIVE.values(), strict=True)
+    ]
+
+
+def _summary(rows: Sequence[tuple[Cell, ...]]) -> str:
+    """Name the verdict by the first measure, and the others that are decided."""
+    verdicts = {str(row[0]).strip().replace("Mean", "mean"): str(row[-1]) for row in rows}
+    first = next(iter(verdicts))
+    titles: dict[str, list[str]] = {}
+    for title, verdict in verdicts.items():
+        if title == first or verdict != "undecided":
+            titles.setdefault(verdict, []).append(title)
+    return "; ".join(f"{verdict} by {', '.join(names)}" for verdict, names in titles.items())
+
+
+def _verdict(difference: Cell, sign: int) -> str:
+    """Return whether a difference is for the better. sign: 1 if a higher value is better."""
+    assert isinstance(difference, Estimate)
+    if math.isnan(difference.low) or difference.low <= 0 <= difference.high:
+        return "undecided"
+    return "better" if sign * difference.value > 0 else "worse"
+
+
+def _model_names(scans: Sequence[ComparedScan]) -> str:
+    return ", ".join(sorted({model.name for scan in scans for model in scan.facts.models})) or "no network"

@@ -1,7 +1,7 @@
 """Fit on results of scans with known calcium what turns networks into scores.
 
-`cac calibrate` fits all of it on digital patients; `cac validate --calibrate` fits it on a user's scans, with the
-former calibration as its prior (`recalibration`).
+`cac calibrate` fits all of it on digital patients; `cac evaluate accuracy --calibrate` fits it on a user's scans, with
+the former calibration as its prior (`recalibration`).
 
 - The weights of the lesion network's answers and of the territories (logistic regression), by which a dense lesion is
   coronary calcium; gated scans have weights of their own.

@@ -35,9 +35,9 @@ from ..evaluation.jobs import JobSettings, job_key, kept_records
 from ..phantom import LABEL_HU
 from ..references.reference import VESSELS, Reference, ReferenceScan
 from .records import HEART_MEASURES, HU_MM3, MG, ComparedScan, LesionRow, Scores, ScoringFacts, scores_of
-from .scored_scan import ScoredScan
+from .scored_scan import CORONARY_MG_CM3, ScoredScan
 
-VERSION = 8
+VERSION = 9
 """Version of the comparison; stored records of another version are made again."""
 
 RECORDS = "compared.jsonl"
@@ -68,7 +68,10 @@ class Job(ScoredScan):
         scan = self.scan
         files = [self.folder / LAST_FILE, scan.heart, scan.lesions, scan.truth, *scan.files]
         content = (VERSION, scan.number, scan.patient, scan.total, dict(scan.vessels), dict(self.vessels), scan.labels)
-        return job_key(scan.name, *content, files=[path for path in files if path is not None and path.exists()])
+        with_pictures = () if self.output is None else ("pictures",)
+        return job_key(
+            scan.name, *content, *with_pictures, files=[path for path in files if path is not None and path.exists()]
+        )
 
     @cached_property
     def truth(self) -> dict[str, Any] | None:
@@ -102,8 +105,8 @@ class Job(ScoredScan):
     @cached_property
     def coronary(self) -> np.ndarray | None:
         """True where there is coronary calcium, bool; None if unknown."""
-        if self.true_hu is not None:
-            return self.true_hu >= LABEL_HU
+        if self.true_mg_cm3 is not None:
+            return self.true_mg_cm3 >= CORONARY_MG_CM3
         return None if self.regions is None else self.regions > 0
 
     @cached_property
@@ -131,13 +134,16 @@ class Job(ScoredScan):
         return None if self.regions is None else bool(self.regions.any())
 
     @cached_property
+    def true_mg_cm3(self) -> np.ndarray | None:
+        """Density of coronary calcium, negative lobes included; float32."""
+        return self.image(self.scan.truth_file("calcium_map.nii.gz")) if self.truth else None
+
+    @property
     def true_hu(self) -> np.ndarray | None:
         """HU that coronary calcium adds, negative lobes included; float32."""
-        if not self.truth:
+        if not self.truth or self.true_mg_cm3 is None:
             return None
-        calcium = self.image(self.scan.truth_file("calcium_map.nii.gz"))
-        calcium *= np.float32(self.truth["calcium_hu_per_mg_cm3"])
-        return calcium
+        return self.true_mg_cm3 * np.float32(self.truth["calcium_hu_per_mg_cm3"])
 
 
 def compare_all(
@@ -179,8 +185,8 @@ def compare(job: Job) -> ComparedScan:
     threshold, probabilities = _slice_threshold(record), record.slice_probabilities or ()
     count = float(sum(p is not None and p >= threshold for p in probabilities))
     values["slices"] = {TOTAL: (count, count)}
-    if job.true_hu is not None:
-        values["noise_free"] = _noise_free(job, job.true_hu)
+    if (true_hu := job.true_hu) is not None:
+        values["noise_free"] = _noise_free(job, true_hu)
     visible = job.visible_slices
     with_probability = () if visible is None else [(visible[k], p) for k, p in enumerate(probabilities) if k in visible]
     heart, warnings = _heart(job)
@@ -313,7 +319,8 @@ def _picture(job: Job, flat: np.ndarray, method: str, name: str) -> str | None:
     in_slice = k == most
     outlines = ((job.coronary, REFERENCE_COLOUR), (is_counted.reshape(job.ct.hu.shape), METHOD_COLOUR))
     jpeg = patch_picture(job.ct, (most, j[in_slice].mean(), i[in_slice].mean()), outlines, PICTURE_MM)
-    file = Path("pictures", job.folder.name, f"{name}.jpg")
+    of_scan = job.folder.name if job.folder.is_relative_to(job.output) else f"results-{job.folder.name}"
+    file = Path("pictures", of_scan, f"{name}.jpg")
     (job.output / file).parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomically(job.output / file, jpeg)
     return file.as_posix()

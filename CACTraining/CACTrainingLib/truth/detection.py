@@ -18,8 +18,7 @@ from CACScoringLib.statistics.roc import area_under_curve
 from ..evaluation.figures import panels_of_values
 from ..evaluation.measures import COLUMNS, Measure, long_table, mean_value, rates, value_row
 from ..evaluation.parts import METHODS, PUBLISHED, Cell, Section, TablePart, count, heading
-from .records import HEART_MEASURES, MG, ComparedScan, lesion_table
-from .sample import TEXTS, VESSELS, WITH_AGATSTON, Sample, score_table
+from .records import HEART_MEASURES, MG, TEXTS, VESSELS, WITH_AGATSTON, ComparedScan, Sample, lesion_table, score_table
 
 KINDS = {
     "hidden": "Coronary calcium, but in no slice visible",

@@ -1,7 +1,7 @@
-"""Study of scan pairs from one command: score them, record each, and write the results.
+"""Studies of scored scans from one command: score scans that have no result, compare each, and write the results.
 
-The output folder keeps `scans` (as `cac cohort` writes them) and `compared.jsonl`, so that an interrupted study
-resumes, and writing its page again scores nothing.
+All studies read one table, the `ComparedScan` of each scan. The output folder keeps `scans` (as `cac cohort` writes
+them) and `compared.jsonl`, so that an interrupted study resumes, and writing its page again scores nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from CACScoringLib.cohort.folder import TABLE
 from CACScoringLib.cohort.workers import sensible_count
 from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.tables import read_table
+from CACScoringLib.core.tables import Line, read_table
 from CACScoringLib.core.text import abbreviated_list, counted
 from CACScoringLib.models.choice import ModelChoice
 
@@ -28,14 +28,13 @@ from ..evaluation.parts import Section, candidates_counted
 from ..references.annotated import lone_patients
 from ..references.reference import Reference, ReferenceScan
 from ..references.registry import read_study
-from . import ablation, detection, reproducibility
+from . import ablation, agreement, detection, reproducibility
+from .accuracy import Accuracy, AccuracyStudy
 from .comparison import compare_all
-from .records import ComparedScan, refused
+from .records import TEXTS, ComparedScan, all_scores, refused
 from .reproducibility import store_limits
-from .sample import TEXTS, all_scores
-from .scoring import scoring_models
 
-SCAN_STUDIES = ("reproducibility", "detection", "heart", "ablation")
+SCAN_STUDIES = ("accuracy", "reproducibility", "detection", "heart", "ablation")
 """All studies of `evaluate`."""
 
 WITHOUT_MAP = "It was scored by the clinical rule alone. Score it with the networks, as cac evaluate does."
@@ -55,7 +54,7 @@ class EvaluationSettings:
         studies: Names of the studies.
         output: Output folder.
         data: Cohort, table of pairs, project or another reference (`registry.read_study`).
-        results: Folder of `cac cohort` with results to use instead of scoring.
+        results: Folder of `cac cohort` with results; scans that it does not list are scored.
         pairs: Number of pairs, from the first; None for all.
         models: Models to score with.
         workers: Number of processes; None for as many as fit.
@@ -66,6 +65,10 @@ class EvaluationSettings:
         annotator: Annotator of a project's scans.
         store_limits: Store the repeatability coefficient for `cac compare` with the calcium map's model: True for the
             installed model that was used, or the path of a card.
+        scans: Folder of the scans, for references that name them by an id.
+        columns: Columns of a table by their meaning, as of --columns.
+        calibrate: Name of the model to store, calibrated on these scans; None for none. For the study of accuracy.
+        before: Output of an earlier evaluation by other models to compare with. For the study of accuracy.
     """
 
     studies: tuple[str, ...]
@@ -81,6 +84,10 @@ class EvaluationSettings:
     use: str | None = None
     annotator: str | None = None
     store_limits: bool | Path = False
+    scans: Path | None = None
+    columns: str | None = None
+    calibrate: str | None = None
+    before: Path | None = None
 
     def __post_init__(self) -> None:
         if self.ablation_pairs < 1:
@@ -95,65 +102,102 @@ class Evaluation:
         page: Path of `study.html`.
         records: Records of all scans.
         limits: Card that the repeatability coefficient was stored on, if any.
+        accuracy: The study of accuracy; None if it is not among the studies.
     """
 
     page: Path
     records: tuple[ComparedScan, ...]
     limits: Path | None = None
+    accuracy: Accuracy | None = None
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress | None = None) -> Evaluation:
     """Run the studies. The page lists scans that cannot be scored or compared; they stop nothing.
 
     Raises:
-        CTError: There is nothing to study.
+        BadReferenceError: The reference cannot be used; nothing was written.
+        TableError: The table of the reference cannot be read; nothing was written.
         OutputError: The output cannot be used.
-        CTError: A model cannot be used.
+        TooFewError: The scans do not suffice to calibrate; if detected after the comparison, the page is written.
+        CTError: There is nothing to study, or a model cannot be used; of a study of accuracy alone also if no scan has
+            both scores, with the page written.
     """
     progress = progress or Progress()
     started = time.perf_counter()
     work = JobSettings(settings.workers or sensible_count(), settings.models.device, progress)
-    progress.begin(["scans", "records", *settings.studies, "page"])
+    progress.begin(["reference", "scans", "records", *settings.studies, "page"])
+    with progress.step("reference"):
+        reference = read_study(
+            settings.data,
+            settings.pairs,
+            settings.use,
+            settings.annotator,
+            settings.scans,
+            settings.columns,
+            progress.counted,
+        )
+        about = settings.data, reference, settings.models, settings.calibrate, settings.before, settings.seed
+        study_of_accuracy = AccuracyStudy(*about) if "accuracy" in settings.studies else None
     make_folder(settings.output)
-    reference, records, sections = _scored(settings, work)
+    records, folders = _compared(settings, reference, work)
+    sections, accuracy = [_data_section(reference, records, settings.studies)], None
     for study in settings.studies:
         with progress.step(study):
-            sections += _sections(study, settings, reference.scans, records, work)
+            if study == "accuracy" and study_of_accuracy is not None:
+                accuracy = study_of_accuracy.carry_out(records, folders, settings.output)
+                sections += accuracy.sections
+            else:
+                sections += _sections(study, settings, reference.scans, records, work)
     with progress.step("page"):
         digital = all(scan.truth is not None for scan in reference.scans)
-        name = f": {settings.studies[0]}" if len(settings.studies) == 1 else ""
         models = (model for record in records for model in record.facts.models)
         seconds = time.perf_counter() - started
-        facts = {"Data": f"{settings.data}, {len(records)} scans", **facts_of(models, settings.seed, seconds)}
-        title = f"{TEXTS.title}{name}"
-        page = write_study(settings.output, title, sections, facts, digital)
+        facts = {"Data": f"{settings.data}, {len(records)} scans", **({} if accuracy is None else accuracy.facts)}
+        facts |= facts_of(models, settings.seed, seconds)
+        page = write_study(settings.output, _title(settings.studies, reference), sections, facts, digital)
+    if accuracy is not None and accuracy.failure is not None and len(settings.studies) == 1:
+        raise accuracy.failure
     card = settings.store_limits
     limits_card = store_limits(records, card if isinstance(card, Path) else None) if card else None
-    return Evaluation(page, tuple(records), limits_card)
+    return Evaluation(page, tuple(records), limits_card, accuracy)
 
 
-def _scored(settings: EvaluationSettings, work: JobSettings) -> tuple[Reference, list[ComparedScan], list[Section]]:
-    """Find, score and compare the scans; return them with their records, and the page's first section."""
-    reference = read_study(settings.data, settings.pairs, settings.use, settings.annotator)
-    scans = reference.scans
+def _title(studies: Sequence[str], reference: Reference) -> str:
+    if tuple(studies) == ("accuracy",):
+        return agreement.TEXTS.title.format(reference=reference.title)
+    return TEXTS.title + (f": {studies[0]}" if len(studies) == 1 else "")
+
+
+def _compared(
+    settings: EvaluationSettings, reference: Reference, work: JobSettings
+) -> tuple[list[ComparedScan], dict[str, Path]]:
+    """Score the scans that have no result, and compare all; return their records, and folders of results by name."""
+    scans, with_accuracy = reference.scans, "accuracy" in settings.studies
     with work.progress.step("scans"):
-        if settings.results is not None:
-            folders = _earlier_results(scans, settings.results)
-        else:
-            grouped = [replace(scan, group=f"scan {scan.number}") for scan in scans]
+        earlier = {} if settings.results is None else _earlier_results(scans, settings.results)
+        missing = [scan for scan in scans if scan.name not in earlier]
+        scored: list[Path | str] = []
+        if missing:
+            grouped = [replace(scan, group=f"scan {scan.number}") for scan in missing]
             options = (settings.models, settings.workers, settings.overwrite, work.progress)
-            folders = scored_folders(grouped, settings.output, *options)
+            scored = scored_folders(grouped, settings.output, *options)
+        by_name = earlier | {scan.name: folder for scan, folder in zip(missing, scored, strict=True)}
+        folders = [by_name[scan.name] for scan in scans]
     with work.progress.step("records"):
-        outcomes = compare_all(reference, folders, settings.output, work)
-        records = [usable(scan, outcome) for scan, outcome in zip(scans, outcomes, strict=True)]
-    return reference, records, [_data_section(reference, records)]
+        outcomes = compare_all(reference, folders, settings.output, work, pictures=with_accuracy)
+        needs_map = tuple(settings.studies) != ("accuracy",)
+        records = [usable(scan, outcome, needs_map) for scan, outcome in zip(scans, outcomes, strict=True)]
+    return records, {name: folder for name, folder in by_name.items() if isinstance(folder, Path)}
 
 
-def usable(scan: ReferenceScan, outcome: ComparedScan | str) -> ComparedScan:
-    """Return the record of a scan, which says so if the scan has no scores to study."""
+def usable(scan: ReferenceScan, outcome: ComparedScan | str, needs_map: bool = True) -> ComparedScan:
+    """Return the record of a scan, which says so if the scan has no scores to study.
+
+    needs_map: True if scores by the clinical rule alone do not suffice.
+    """
     if isinstance(outcome, str):
         return refused(scan, outcome)
-    return outcome if "map" in outcome.values else refused(scan, WITHOUT_MAP)
+    return outcome if "map" in outcome.values or not needs_map else refused(scan, WITHOUT_MAP)
 
 
 def _sections(
@@ -166,26 +210,33 @@ def _sections(
     generator = np.random.default_rng(settings.seed)
     if study in ON_RECORDS:
         return ON_RECORDS[study](records, generator)
-    models = scoring_models(settings.models)
+    models = ablation.scoring_models(settings.models)
     return ablation.sections(scans, records, settings.output / study, settings.ablation_pairs, models, work, generator)
 
 
-def _earlier_results(scans: Sequence[ReferenceScan], folder: Path) -> list[Path | str]:
-    """Find each scan's results in a folder of `cac cohort`, by its CT; else the reason why it has none."""
+def _earlier_results(scans: Sequence[ReferenceScan], folder: Path) -> dict[str, Path | str]:
+    """Find the results of scans in a folder of `cac cohort`, by their CT.
+
+    Returns:
+        The folder of results by name of the scan, or the reason why it has none, of scans that the folder lists.
+    """
     try:
         lines = read_table(folder / TABLE, ("ct", "state", "reason", "folder")).lines
     except TableError as error:
         raise CTError(f"{folder} is not a results folder of cac cohort ({error}). Leave --results out.") from error
-    folders: list[Path | str] = []
+    by_ct: dict[Path, list[Line]] = {}
+    for line in lines:
+        by_ct.setdefault(Path(line.text("ct")).resolve(), []).append(line)
+    results: dict[str, Path | str] = {}
     for scan in scans:
-        matches = [line for line in lines if Path(line.text("ct")).resolve() == scan.ct.resolve()]
-        if len(matches) != 1:
-            folders.append(f"{folder} holds {len(matches)} results of {scan.ct}; there should be one.")
-        elif matches[0].text("state") != "done":
-            folders.append(matches[0].text("reason") or f"It is not scored in {folder}.")
-        else:
-            folders.append(folder / matches[0].text("folder"))
-    return folders
+        matches = by_ct.get(scan.ct.resolve(), [])
+        if len(matches) > 1:
+            results[scan.name] = f"{folder} holds {len(matches)} results of {scan.ct}; there should be one."
+        elif matches and matches[0].text("state") != "done":
+            results[scan.name] = matches[0].text("reason") or f"It is not scored in {folder}."
+        elif matches:
+            results[scan.name] = folder / matches[0].text("folder")
+    return results
 
 
 _KINDS = {
@@ -197,7 +248,7 @@ _KINDS = {
 }
 
 
-def _data_section(reference: Reference, records: Sequence[ComparedScan]) -> Section:
+def _data_section(reference: Reference, records: Sequence[ComparedScan], studies: Sequence[str]) -> Section:
     scans = reference.scans
     scored = [record for record in records if record.refused is None]
     text = [
@@ -207,8 +258,14 @@ def _data_section(reference: Reference, records: Sequence[ComparedScan]) -> Sect
         *candidates_counted(sum(r.facts.candidate_evidence is None for r in scored), len(scored)),
         reference.about,
     ]
+    model_sets = {frozenset(record.facts.models) for record in scored}
+    if len(model_sets) > 1:
+        text.append(
+            f"The scans were scored by {len(model_sets)} sets of models, which all figures mix. Score all with one set."
+        )
+    lone = [] if tuple(studies) == ("accuracy",) else lone_patients(scans)
     for title, names in (
-        ("Patients with one scan only, who are in no pair", lone_patients(scans)),
+        ("Patients with one scan only, who are in no pair", lone),
         ("Left out or questionable", [": ".join(item) for item in reference.refused]),
     ):
         if names:
@@ -217,8 +274,10 @@ def _data_section(reference: Reference, records: Sequence[ComparedScan]) -> Sect
     rows = tuple((title, kinds[kind]) for kind, title in _KINDS.items() if kinds[kind])
     doubts = Counter(warning for record in scored for warning in record.warnings).most_common()
     refusals = [(record.name, record.refused) for record in records if record.refused is not None]
+    if "accuracy" in studies:
+        refusals = []  # in its table of scans that are not compared
     tables = (
-        TEXTS.table("scans", ("Scans", "Number"), rows),
+        *([TEXTS.table("scans", ("Scans", "Number"), rows)] if kinds.keys() != {None} else []),
         *([TEXTS.table("refused_scans", ("Scan", "Why"), refusals)] if refusals else []),
         *([TEXTS.table("doubtful_scans", ("What", "Scans"), doubts)] if doubts else []),
     )

@@ -30,7 +30,6 @@ from CACScoringLib.models.inference import use_threads
 from CACScoringLib.models.operating_points import SCORING_LIMIT
 from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.quality.calibration import facts_of
-from CACScoringLib.record.rules import ScoringRules, rules_for_tube_voltage
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.judge import lesions_beneath
@@ -41,15 +40,13 @@ from CACScoringLib.scoring.uncertainty import LesionCalibration, log_odds, place
 from ..evaluation.jobs import JobSettings, job_key, kept_jobs
 from ..phantom import patient_of, reference_scores
 from ..project.training_scan import TrainingScan
+from .scored_scan import CORONARY_MG_CM3
 
 ModelPaths = Mapping[str, Path]
 """Cards of the models that score, by network."""
 
 VERSION = 24
 """Version of the cached results; those of other versions are measured again."""
-
-CORONARY_MG_CM3 = 10.0
-"""Density of coronary calcium in a voxel that makes a lesion a coronary one."""
 
 MAP_RULE = {"min_healthy_hu": None, "floor_hu": 20.0}
 """Settings of a map that has none yet. The published rule of −10 HU is left out: arteries lie in fat, and with it the
@@ -171,8 +168,7 @@ def _measured(networks: Networks, settings: DecompositionSettings, scan: Trainin
     truth = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "calcium_map.nii.gz")) >= CORONARY_MG_CM3
     dense, in_map = _tables(result, truth)
     regions = sitk.GetArrayFromImage(read_mask(scan.ct.parent / "regions.nii.gz"))
-    rules = rules_for_tube_voltage(acquisition, ScoringRules())
-    reader = score_labels(ct, regions, rules).arteries
+    reader = score_labels(ct, regions).arteries
     patient, reference = patient_of(record), None
     if patient is not None:
         reference = {artery: score.agatston for artery, score in reference_scores(patient).items()}

@@ -35,8 +35,20 @@ from CACScoringLib.statistics.bootstrap import RESAMPLES, mean
 from ..evaluation.figures import bland_altman
 from ..evaluation.measures import Measure, agreement_rate, count_table, mean_difference, of_classes
 from ..evaluation.parts import METHODS, Figure, Section, TablePart
-from .records import AGATSTON, MASS, MG, ComparedScan, pairs_of
-from .sample import TEXTS, TOTALS, VESSELS, WITH_AGATSTON, WITH_MASS, Sample, pair_table
+from .records import (
+    AGATSTON,
+    MASS,
+    MG,
+    TEXTS,
+    TOTALS,
+    VESSELS,
+    WITH_AGATSTON,
+    WITH_MASS,
+    ComparedScan,
+    Sample,
+    pair_table,
+    pairs_of,
+)
 
 MIN_PAIRS = 20
 """Fewest pairs for limits of agreement."""

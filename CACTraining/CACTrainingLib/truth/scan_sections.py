@@ -7,9 +7,11 @@ categories, groups of scans, and false zeros.
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,6 @@ from CACScoringLib.record.score_record import ScoreRecord
 from CACScoringLib.record.scores import Lesion
 from CACScoringLib.report.pictures import patch_picture
 
-from ..evaluation.jobs import SCANS
 from ..evaluation.measures import (
     COLUMNS,
     ExperimentComparison,
@@ -35,9 +36,9 @@ from ..evaluation.measures import (
 )
 from ..evaluation.parts import METHODS, Cell, Gallery, PicturePart, Section, TablePart, count, heading
 from ..references.reference import ReferenceScan
-from .agreement import TEXTS, ComparedScans, Raters, category_kappa, reach
+from .agreement import TEXTS, Raters, category_kappa, reach
 from .comparison import PICTURE_MM, PICTURES, site_name
-from .records import ComparedScan, lesion_table
+from .records import ComparedScan, ComparedScans, lesion_table
 from .scored_scan import SCORED_METHODS
 
 SIZES = ((0.0, 10.0, "< 10"), (10.0, 100.0, "10–99"), (100.0, float("inf"), "≥ 100"))
@@ -49,12 +50,31 @@ WORST = 15
 """Number of scans that the page lists as differing most; the table beside it has all."""
 
 
-def lesion_sections(compared: ComparedScans, output: Path) -> tuple[Section, ...]:
+Links = Mapping[str, str]
+"""Address of the report by name of the scan, relative to the page."""
+
+
+def report_links(folders: Mapping[str, Path], output: Path) -> Links:
+    """Return the addresses of the reports, without those that no relative address reaches.
+
+    Args:
+        folders: Folder of results by name of the scan.
+        output: Folder of the page.
+    """
+    links = {}
+    for name, folder in folders.items():
+        if folder.absolute().anchor == output.absolute().anchor:  # not on another drive of Windows
+            links[name] = quote(Path(os.path.relpath(folder / "report.html", output)).as_posix())
+    return links
+
+
+def lesion_sections(compared: ComparedScans, output: Path, links: Links) -> tuple[Section, ...]:
     """Lesions and pictures where the reference has outlines, then the scans that differ most.
 
     Args:
         compared: All scans.
-        output: Folder of the validation, with the pictures.
+        output: Folder of the page, with the pictures.
+        links: Addresses of the reports.
     """
     parts = []
     every = lesion_table(compared.scans, compared.vessels)
@@ -71,7 +91,7 @@ def lesion_sections(compared: ComparedScans, output: Path) -> tuple[Section, ...
         title, text = TEXTS.texts("lesions", **numbers)
         tables = (_recall(compared, outlined), _precision(compared, counts, wrong))
         parts.append(Section("lesions", title, (text,), tables, values=(outlined, counts)))
-    if pictures := _galleries(compared, lesions, wrong, output):
+    if pictures := _galleries(compared, lesions, wrong, output, links):
         title, text = TEXTS.texts("pictures", cm=PICTURE_MM / 10, each=PICTURES, most=MAX_PICTURES)
         parts.append(Section("pictures", title, (text,), galleries=pictures))
     return (*parts, _worst(compared))
@@ -137,7 +157,7 @@ def _precision(compared: ComparedScans, table: pd.DataFrame, wrong: pd.DataFrame
 
 
 def _galleries(
-    compared: ComparedScans, lesions: pd.DataFrame, wrong: pd.DataFrame, output: Path
+    compared: ComparedScans, lesions: pd.DataFrame, wrong: pd.DataFrame, output: Path, links: Links
 ) -> tuple[Gallery, ...]:
     scans = {scan.name: scan for scan in compared.scans}
     lesions = lesions.assign(kind=[f"missed, {key} by the reference" for key in lesions.artery.fillna("other")])
@@ -152,7 +172,7 @@ def _galleries(
                     (output / picture).read_bytes(),
                     f"{scan.name}: Agatston {score:.0f}, {kind}. Reference {scan.reference_total:.0f} in all, found "
                     f"{scan.measured(method):.0f}.",
-                    _report_of(scan),
+                    links.get(scan.name),
                 )
                 for picture, score, kind, scan in zip(
                     worst.picture, worst.agatston, worst.kind, map(scans.__getitem__, worst.scan), strict=True
@@ -163,10 +183,6 @@ def _galleries(
                 note = f"{len(pictures)} of {len(drawn)} that were drawn."
                 galleries.append(Gallery(f"{name}_{method}", f"{title} by {METHODS[method]}", pictures, note))
     return tuple(galleries)
-
-
-def _report_of(scan: ComparedScan) -> str:
-    return f"{SCANS}/{scan.folder}/report.html"
 
 
 def _worst(compared: ComparedScans) -> Section:
@@ -193,6 +209,7 @@ def group_sections(
     raters: Raters,
     sources: Mapping[str, ReferenceScan],
     records: Mapping[str, ScoreRecord],
+    links: Links,
 ) -> tuple[Section, ...]:
     """Sections on intervals, groups of scans, and scans with a false zero.
 
@@ -201,8 +218,9 @@ def group_sections(
         raters: The methods, and another program if there is one.
         sources: Scans of the reference by name.
         records: Results of the scans by name.
+        links: Addresses of the reports.
     """
-    zeros = _false_zeros(compared, records, sources)
+    zeros = _false_zeros(compared, records, sources, links)
     return (_intervals(compared, records), _groups(raters, records), *zeros)
 
 
@@ -282,7 +300,7 @@ def _groups(raters: Raters, records: Mapping[str, ScoreRecord]) -> Section:
 
 
 def _false_zeros(
-    compared: ComparedScans, records: Mapping[str, ScoreRecord], sources: Mapping[str, ReferenceScan]
+    compared: ComparedScans, records: Mapping[str, ScoreRecord], sources: Mapping[str, ReferenceScan], links: Links
 ) -> tuple[Section, ...]:
     """Section on scans with calcium by the reference and a score of 0, with the largest candidate that was left out."""
     method = compared.methods[0]
@@ -303,7 +321,7 @@ def _false_zeros(
                 f"{score:.0f}."
             )
             if jpeg := _picture(sources[scan.name], largest):
-                pictures.append(PicturePart(jpeg, caption, _report_of(scan)))
+                pictures.append(PicturePart(jpeg, caption, links.get(scan.name)))
     columns = ("Scan", "Reference", *(METHODS[m] for m in compared.methods[1:]), "Largest left out", "Warnings")
     table = TEXTS.table("false_zeros", columns, rows, method=METHODS[method])
     title, note = TEXTS.texts("false_zeros_pictures", cm=PICTURE_MM / 10)

@@ -21,6 +21,9 @@ from CACScoringLib.scoring.parts import connected_voxels
 SCORED_METHODS = {"automatic": ("threshold", "lesions.nii.gz"), "map": ("decomposition", "map_lesions.nii.gz")}
 """Key in `scores.json` and image of the lesions, by key of `evaluation.parts.METHODS`; the clinical method first."""
 
+CORONARY_MG_CM3 = 10.0
+"""Density of coronary calcium in a voxel of a digital patient that makes a lesion which holds it a true one."""
+
 SAME_PLACE_MM = 0.05
 """Tolerance in mm between a lesion's centroid in `scores.json`, which is rounded, and that of its voxels."""
 

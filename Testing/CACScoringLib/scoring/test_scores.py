@@ -13,7 +13,7 @@ from CACScoringLib.core.ct import Acquisition, mask_on_scan_grid, scan_from_imag
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.quality.mass_calibration import usual_calibration
 from CACScoringLib.record.rules import ScoringRules
-from CACScoringLib.scoring.lesions import find_lesions
+from CACScoringLib.scoring.lesions import find_lesions, score_labels
 from CACScoringLib.scoring.scores import equivalent_agatston, score_of, scores_by_site
 
 RULES = ScoringRules()
@@ -48,6 +48,21 @@ def test_rules_that_differ_between_clinics(rules, agatston):
     phantoms.paint_voxels(phantom, [(2, 15, 15)], 150, Artery.RCA)
     phantoms.paint_voxels(phantom, [(2, 16, 16)], 250, Artery.RCA)
     assert score(phantom, ScoringRules(**rules)).agatston == pytest.approx(agatston)
+
+
+@pytest.mark.parametrize(
+    ("kvp", "hu", "weight"), [(None, 140, 1), (120, 140, 1), (100, 140, 0), (100, 230, 2), (80, 275, 2)]
+)
+def test_labels_are_scored_at_the_tube_voltage(kvp, hu, weight):
+    """Four voxels of 1 mm²; rules that are given, and images, are taken as they are."""
+    phantom = phantoms.tissue((10, 10, 4), (1.0, 1.0, 3.0))
+    phantoms.paint_voxels(phantom, [(1, 4, 4), (1, 4, 5), (1, 5, 4), (1, 5, 5)], hu, Artery.LAD)
+    scan = scan_from_image(phantom.image, Acquisition("test", kvp=kvp))
+    labels, _ = mask_on_scan_grid(phantom.arteries, scan, "lesions")
+    assert score_labels(scan, labels).total.agatston == pytest.approx(4 * weight)
+    at_120 = 4 * RULES.weight(hu)
+    assert score_labels(scan, labels, RULES).total.agatston == pytest.approx(at_120)
+    assert score_labels(scan.image, labels).total.agatston == pytest.approx(at_120)
 
 
 def test_volume_and_pseudo_mass():

@@ -137,7 +137,7 @@ class TestExtras:
             (["score", "--radiograph", "pa.png"], ("torch",)),
             (["cohort", "scans", "--output", "out", "--scene"], ("cohort", "scene")),
             (["evaluate", "radiomics", "--data", "t.csv", "--output", "out"], ("studies", "radiomics")),
-            (["validate", "t.csv", "--output", "out"], ("statistics", "cohort")),
+            (["evaluate", "accuracy", "--data", "t.csv", "--output", "out"], ("statistics", "cohort")),
             (["evaluate", "detection", "--data", "t.csv", "--output", "out"], ("statistics", "cohort")),
             (["project", "agreement", "project"], ("statistics",)),
         ],

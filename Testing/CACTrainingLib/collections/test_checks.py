@@ -44,6 +44,13 @@ def test_facts_and_picture(tmp_path):
     assert np.ptp(picture, axis=2).max() > 60, "the label is outlined in colour"
 
 
+@pytest.mark.parametrize(("kvp", "weights"), [(120, (4, 4)), (100, (3, 4)), (80, (3, 3))])
+def test_labels_are_scored_at_the_tube_voltage(tmp_path, kvp, weights):
+    """36 mm² in each of two slices, with peaks of 440 and 485 HU (weights of Gräni 2018)."""
+    write_scan(tmp_path, "P1", KVP=kvp)
+    assert check_scan(new_scan(tmp_path, labels(2))).scores["LAD"] == pytest.approx(36 * sum(weights))
+
+
 def test_contrast_is_refused_by_blood(tmp_path, monkeypatch):
     values = np.random.default_rng(0).normal(250, 8, (20, 60, 60)).astype(np.int16)
     values[:, :9] -= 1250

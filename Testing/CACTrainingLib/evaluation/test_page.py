@@ -176,8 +176,8 @@ def test_pictures_lead_to_each_other(tmp_path):
         PicturePart(b"\xff\xd8", f"number {n} <b>", "scans/a/report.html" if n else None) for n in range(3)
     )
     section = Section("seen", "Seen", galleries=(Gallery("missed", "Missed", pictures, "of 9"),))
-    path = write_study(tmp_path, "A study", [section], {}, page_name="validation.html")
-    assert path == tmp_path / "validation.html"
+    path = write_study(tmp_path, "A study", [section], {})
+    assert path == tmp_path / "study.html"
     page = checked(path.read_text(encoding="utf-8"))
     anchors = [f"missed-{n}" for n in (1, 2, 3)]
     assert [anchor for anchor in page.ids if anchor in anchors] == anchors
@@ -185,7 +185,6 @@ def test_pictures_lead_to_each_other(tmp_path):
     assert ways == ["#missed-3", "#missed-2", "#missed-1", "#missed-3", "#missed-2", "#missed-1"]
     assert page.links.count("scans/a/report.html") == 2
     assert "number 0 &lt;b&gt;" in path.read_text(encoding="utf-8")
-    assert not (tmp_path / "study.html").exists()
 
 
 def test_long_tables_of_all_sections_lie_beside_the_page(tmp_path):

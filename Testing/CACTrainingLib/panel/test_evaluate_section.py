@@ -61,10 +61,10 @@ class TestStudies:
             _, commands = section._commands()
             parsed = [vars(make_parser().parse_args(command)) for command in commands]
             compares = study == StudyChoice.COMPARISON
-            names = ["validate", "validate"] if compares else ["evaluate"]
-            assert [command[0] for command in commands] == names
-            scans = {"reference": project.folder} if compares else {"study": study.value, "data": project.folder}
-            assert parsed[0].items() >= {**scans, "use": "test", "annotator": "me"}.items()
+            assert [command[0] for command in commands] == ["evaluate"] * (1 + compares)
+            expected = "accuracy" if compares else study.value
+            scans = {"study": expected, "data": project.folder, "use": "test", "annotator": "me"}
+            assert all(options.items() >= scans.items() for options in parsed)
 
     def test_progress_cancel_and_failure(self, driver, section):
         ui = section.ui
@@ -96,7 +96,7 @@ class TestStudies:
             assert not ui.evaluateRunButton.enabled
             assert "two models of one network" in section._hintLabel.text
 
-    def test_comparison_validates_before_and_after(self, driver, section, project):
+    def test_comparison_evaluates_before_and_after(self, driver, section, project):
         ui = section.ui
         card = untrained("slices", "new", project.models_folder)
         choose(ui.evaluateStudyBox, "Comparison")
@@ -112,11 +112,11 @@ class TestStudies:
             if "--before" in arguments[-1]:
                 (output,) = map(Path, driver.process.option("--output"))
                 output.mkdir(parents=True)
-                write_study(output, "Comparison", [verdict], {}, page_name="validation.html")
+                write_study(output, "Comparison", [verdict], {})
             driver.process.end(0)
             slicer.app.processEvents()
         before, after = (make_parser().parse_args(words) for words in arguments)
-        assert (before.reference, before.use) == (after.reference, after.use) == (project.folder, "test")
+        assert (before.data, before.use) == (after.data, after.use) == (project.folder, "test")
         assert ([*before.model], [*after.model]) == ([], [str(card)])
         assert before.output == after.before != after.output
         assert ui.evaluateStatusLabel.text == (

@@ -26,7 +26,7 @@ from CACTrainingLib.project.annotation_files import SliceLabel
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.label_maps import declared
 from CACTrainingLib.references.reference import scan_of
-from CACTrainingLib.references.registry import find_scans, read_reference
+from CACTrainingLib.references.registry import find_scans, read_reference, read_study
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +359,16 @@ def test_a_table_with_columns_of_other_names(scans, tmp_path):
 def test_columns_that_are_not_understood(tmp_path, columns, error, message):
     """They are refused without a look at scans, before packages of the command are required."""
     (tmp_path / "own.csv").write_text("Case,Score\na,1\n", "utf-8")
-    words = ["validate", str(tmp_path / "own.csv"), "--output", str(tmp_path / "out"), "--columns", columns]
+    words = [
+        "evaluate",
+        "accuracy",
+        "--data",
+        str(tmp_path / "own.csv"),
+        "--output",
+        str(tmp_path / "out"),
+        "--columns",
+        columns,
+    ]
     options = make_parser().parse_args(words)
     with pytest.raises(error, match=message):
         options.extras(options)
@@ -376,6 +385,18 @@ def test_a_study_of_an_unknown_table_is_refused_before_packages_are_required(tmp
     file.write_text("Case,Score\na,1\n", "utf-8")
     with pytest.raises(TableError, match=r"no column names the scan .* Its columns are Case, Score"):
         options.extras(options)
+
+
+def test_a_table_of_scores_may_number_the_scans_of_pairs(tmp_path):
+    """With scores it is one reference for accuracy and for pairs; of other names in the column scan all are first."""
+    for name in "abc":
+        write_image(tmp_path / f"{name}.nii.gz", chest())
+    table = tmp_path / "own.csv"
+    table.write_text("patient,scan,ct,total\np,1,a.nii.gz,3\np,2,b.nii.gz,5\nq,left,c.nii.gz,0\n", "utf-8")
+    reference = read_study(table)
+    numbered = [(scan.patient, scan.number, scan.total) for scan in reference.scans]
+    assert numbered == [("p", 1, 3), ("p", 2, 5), ("q", 1, 0)]
+    assert len(read_study(table, pairs=1).scans) == 2
 
 
 def test_only_a_table_has_columns(gated):

@@ -19,9 +19,8 @@ from CACScoringLib.pipeline import ScoreSettings, score_scan
 from CACScoringLib.scoring.uncertainty import TOTAL
 from CACTrainingLib.evaluation import jobs
 from CACTrainingLib.truth import ablation
-from CACTrainingLib.truth.ablation import CONFIGURATIONS, score_configurations
+from CACTrainingLib.truth.ablation import CONFIGURATIONS, chest_room, score_configurations
 from CACTrainingLib.truth.records import scores_of
-from CACTrainingLib.truth.scoring import chest_room
 
 STORED = DecompositionSettings(slice_threshold=0.2, min_healthy_hu=None, floor_hu=20.0, most_not_coronary=0.3)
 

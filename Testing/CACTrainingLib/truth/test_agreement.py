@@ -1,4 +1,4 @@
-"""The sections of a validation on scans made by hand, whose agreement is known."""
+"""The sections on accuracy of scans made by hand, whose agreement is known."""
 
 import math
 
@@ -14,9 +14,9 @@ from CACTrainingLib.evaluation.page import write_study
 from CACTrainingLib.references.collection import OWN_TABLE, collections
 from CACTrainingLib.references.reference import VESSELS
 from CACTrainingLib.truth import agreement, scan_sections
-from CACTrainingLib.truth.agreement import ComparedScans, Raters, main_section
-from CACTrainingLib.truth.records import LesionRow
-from CACTrainingLib.truth.validation import FIGURES, write_figures
+from CACTrainingLib.truth.accuracy import FIGURES, write_figures
+from CACTrainingLib.truth.agreement import Raters, main_section
+from CACTrainingLib.truth.records import ComparedScans, LesionRow
 
 
 def hand_made_scans(count=80, seed=0, **more):
@@ -104,7 +104,7 @@ def test_figures_mark_scans_with_a_severe_warning():
 
 
 def test_lesions_are_counted(compared, tmp_path):
-    sections = scan_sections.lesion_sections(compared, tmp_path)
+    sections = scan_sections.lesion_sections(compared, tmp_path, {})
     recall = row(sections, "lesions_found", "All")
     totals = scores(compared, "automatic")[:, 0]
     outlined = totals[totals > 0]
@@ -119,12 +119,12 @@ def test_lesions_are_counted(compared, tmp_path):
 def test_a_page_of_few_scans_without_outlines(tmp_path, monkeypatch):
     monkeypatch.setattr("CACTrainingLib.evaluation.page.rendered", lambda figure: {"png": b"", "svg": b"<svg/>"})
     compared = hand_made_scans(3, lesions=(), has_outlines=False, vessels={})
-    sections = (*agreement.sections(compared), *scan_sections.lesion_sections(compared, tmp_path))
-    assert [section.name for section in sections] == ["totals", "categories", "detection", "scans"]
+    sections = (*agreement.sections(compared), *scan_sections.lesion_sections(compared, tmp_path, {}))
+    assert [section.name for section in sections] == ["totals", "category_agreement", "detection_by_score", "scans"]
     icc = row(sections, "totals", "Calcium map")["ICC"]
     assert isinstance(icc, Estimate)
     assert math.isnan(icc.low)
-    assert write_study(tmp_path, "A validation", sections, {}, False, "validation.html").is_file()
+    assert write_study(tmp_path, "A study", sections, {}, False).is_file()
 
 
 DEEPCAC = collections()["nlst"].tables[0]

@@ -1,6 +1,7 @@
 """The study from one command: scored, stored, written, and resumed after faults."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -86,15 +87,33 @@ def test_a_record_is_made_anew_when_its_truth_changes(pairs, digital_results, re
     original = digital_results[0][0].ct.parents[2]
     (results / "cohort.csv").write_text(table.replace(str(original), str(pairs)), encoding="utf-8")
     records = evaluate(heart(pairs, tmp_path, results)).records
-    assert [record.refused is None for record in records] == [True, True, True, False]
-    assert "0 results" in records[-1].refused
+    assert [record.refused for record in records] == [None] * 4
     assert records[0].truth_mg["total"] == 0
-    assert not quick, "nothing is scored"
-    assert not (tmp_path / "out" / "scans").exists()
+    assert len(quick) == 1, "the scan without a result"
+    assert len(list((tmp_path / "out" / "scans").glob("*/scores.json"))) == 1
     truth = pairs / f"patient_{CLEAN}" / "scan_1" / "truth.json"
     content = {**json.loads(truth.read_text(encoding="utf-8")), "mass_mg": 2.5}
     truth.write_text(json.dumps(content), encoding="utf-8")
     assert evaluate(heart(pairs, tmp_path, results)).records[0].truth_mg["total"] == 2.5
+
+
+@pytest.mark.long
+def test_results_that_are_there_serve_every_study(digital_pairs, results, tmp_path, quick):
+    """Accuracy links their reports, and a scan that could not be scored there stays out, with the reason."""
+    table = (results / "cohort.csv").read_text(encoding="utf-8").splitlines()
+    scan = digital_pairs / f"patient_{CALCIFIED}" / "scan_2" / "ct.nii.gz"
+    (results / "cohort.csv").write_text("\n".join([*table, f",{scan},failed,Slices are missing."]), encoding="utf-8")
+    settings = EvaluationSettings(("accuracy", "heart"), tmp_path / "out", digital_pairs, results, workers=1)
+    result = evaluate(settings)
+    assert not quick
+    assert [record.refused for record in result.records] == [None] * 3 + ["Slices are missing."]
+    assert len(result.accuracy.scans) == 3
+    assert {section.name for section in result.accuracy.sections} >= {"reference", "totals", "lesions"}
+    rows = csv_rows(tmp_path / "out" / "comparison.csv")
+    readers = {record.name: record.values["reader"]["total"][1] for record in result.records if not record.refused}
+    assert {row["scan"]: float(row["reference"]) for row in rows} == pytest.approx(readers)
+    links = set(re.findall(r'href="([^"]+report.html)"', page_of(result)))
+    assert all((tmp_path / "out" / link).resolve().parent.parent == results for link in links)
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from CACTrainingLib.evaluation.page import facts_of, write_study
 from CACTrainingLib.references.collection import collections
 from CACTrainingLib.references.reference import ReferenceScan
 from CACTrainingLib.truth import scan_sections
-from CACTrainingLib.truth.agreement import ComparedScans, Raters
-from CACTrainingLib.truth.before_after import earlier_scans, section
+from CACTrainingLib.truth.agreement import Raters, before_after_section, earlier_scans
+from CACTrainingLib.truth.records import ComparedScans
 
 
 def record(interval, kernel, thickness_mm=2.5, withheld=False, left_out=()):
@@ -43,7 +43,7 @@ def sections(tmp_path):
         sources = {scan.name: ReferenceScan(scan.name, scan.patient, tmp_path / "ct") for scan in scans}
         raters = Raters(compared, comparator_scores, collections()["nlst"].tables[0], np.random.default_rng(0))
         results = {scan.name: result for scan, result in zip(scans, records, strict=True)}
-        return scan_sections.group_sections(compared, raters, sources, results)
+        return scan_sections.group_sections(compared, raters, sources, results, {"s4": "scans/s4/report.html"})
 
     return sections_of
 
@@ -77,6 +77,7 @@ def test_false_zeros_show_the_largest_candidate_left_out(sections):
     assert zeros.tables[0].rows == (("s4", 50.0, 5.0, 12.5, None),)
     (picture,) = zeros.galleries[0].pictures
     assert picture.jpeg[:2] == b"\xff\xd8"
+    assert picture.link == "scans/s4/report.html"
     assert picture.caption == "s4: reference 50, found 0. Largest candidate left out: Agatston 12."
     without = sections([record(None, "B30f")] * 5, {})[2]
     assert without.galleries == ()
@@ -92,7 +93,9 @@ def scans_with(error, model, count=30):
 
 
 def compare(before, after):
-    return section({scan.name: scan for scan in before}, ComparedScans(after, np.random.default_rng(0), {}), 0)
+    return before_after_section(
+        {scan.name: scan for scan in before}, ComparedScans(after, np.random.default_rng(0), {}), 0
+    )
 
 
 @pytest.mark.parametrize(("before", "after", "verdict"), [(400, 1, "better"), (1, 400, "worse"), (1, 1, "undecided")])
@@ -117,16 +120,18 @@ def test_the_verdict_is_kept_on_the_card_of_the_installed_model(tmp_path, monkey
     path = labelled_model(tmp_path)
     install = ["models", "install", str(path), "--overwrite"]
     assert cli.main(install) == 0
-    assert "cac validate REFERENCE --output AFTER --model mine --before BEFORE" in capsys.readouterr().out
+    assert (
+        "cac evaluate accuracy --data REFERENCE --output AFTER --model mine --before BEFORE" in capsys.readouterr().out
+    )
     assert cli.main(["models", "list"]) == 0
     assert "without a verdict" in capsys.readouterr().out
     install += ["--validation", str(tmp_path)]
     assert cli.main(install) == 3
-    assert "no output of cac validate --before" in capsys.readouterr().err
+    assert "no output of cac evaluate accuracy --before" in capsys.readouterr().err
     comparison = compare(scans_with(400, FIRST), scans_with(1, SECOND))
     write_study(tmp_path, "Title", [comparison], facts_of([SECOND], 0, 1.0))
     assert cli.main(install) == 3
-    assert "validation of other models" in capsys.readouterr().err
+    assert "evaluation of other models" in capsys.readouterr().err
     mine = ModelRecord("mine", "slices", read_card(path).sha256)
     write_study(tmp_path, "Title", [comparison], facts_of([FIRST, mine], 0, 1.0))
     assert cli.main(install) == 0
@@ -161,12 +166,12 @@ def test_what_cannot_be_compared(tmp_path):
         compare([replace(scan, total=77.0) for scan in scans_with(2, FIRST)], after)
     with pytest.raises(CTError, match="none of these scans"):
         compare([replace(scan, name="x") for scan in scans_with(2, FIRST)], after)
-    with pytest.raises(CTError, match="no finished cac validate"):
+    with pytest.raises(CTError, match="no finished cac evaluate"):
         earlier_scans(tmp_path / "compared.jsonl")
     file = tmp_path / "compared.jsonl"
     lines = [{"key": f"{n}", "result": asdict(scan)} for n, scan in enumerate((compared_scan(0, 5.0, FIRST), after[0]))]
     file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     assert earlier_scans(file) == {"s0": after[0]}, "the later of two records of a scan"
     file.write_text('{"key": "a", "result": {"name": "s0"}}', encoding="utf-8")
-    with pytest.raises(CTError, match="Validate it again"):
+    with pytest.raises(CTError, match="Evaluate it again"):
         earlier_scans(file)

@@ -32,12 +32,12 @@ from CACScoringLib.scoring.uncertainty import LEVEL, LesionAmounts, LesionCalibr
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
 from CACTrainingLib.training.fits import FORMER, FORMER_SCANS, fitted_errors
+from CACTrainingLib.truth import accuracy, evaluation
 from CACTrainingLib.truth import recalibration as recalibrations
-from CACTrainingLib.truth import validation as run
 from CACTrainingLib.truth.comparison import Job, compare
+from CACTrainingLib.truth.evaluation import EvaluationSettings, evaluate
 from CACTrainingLib.truth.recalibration import MIN_PATIENTS, Case, check, recalibrate, store
 from CACTrainingLib.truth.records import ComparedScan
-from CACTrainingLib.truth.validation import ValidationSettings, validate
 
 BASE = LesionCalibration(0.5, 0.3, 0.5, 0.6, 0.2, -0.4)
 CALIBRATION = {"candidates": asdict(BASE), "uncertainty": automatic_patient.map_card().calibration["uncertainty"]}
@@ -45,7 +45,7 @@ CALIBRATION = {"candidates": asdict(BASE), "uncertainty": automatic_patient.map_
 
 MAP = "decomposition"
 
-COMMAND = ["validate", "--progress", "none", "--calibrate", "ours"]
+COMMAND = ["evaluate", "accuracy", "--progress", "none", "--calibrate", "ours"]
 
 
 @pytest.fixture(scope="module")
@@ -328,44 +328,44 @@ def table(tmp_path, digital_pairs, base, monkeypatch):
         lines.append(f"{copy},p{n},{0 if n % 2 else 100}")
     path = tmp_path / "own.csv"
     path.write_text("\n".join(["ct,patient,total", *lines]), "utf-8")
-    monkeypatch.setattr(run, "scored_folders", lambda scans, *_: [tmp_path] * len(scans))
-    monkeypatch.setattr(run.scan_sections, "group_sections", lambda *_: ())  # of other names
+    monkeypatch.setattr(accuracy.scan_sections, "group_sections", lambda *_: ())  # of other names
     return path
 
 
 def compare_as(monkeypatch, output, cases):
-    """Let these scans be compared in a validation, with their results in its folder."""
-    monkeypatch.setattr(run, "_compared", lambda *_: ([case.scan for case in cases], []))
+    """Let these scans be compared in a study, with their results in its folder."""
+    folders = {scan.name: output / "scans" / scan.folder for scan, _ in cases}
+    monkeypatch.setattr(evaluation, "_compared", lambda *_: ([case.scan for case in cases], folders))
     for scan, record in cases:
-        (output / "scans" / scan.folder).mkdir(parents=True)
-        (output / "scans" / scan.folder / LAST_FILE).write_text(json.dumps(record.as_json()), "utf-8")
+        folders[scan.name].mkdir(parents=True)
+        (folders[scan.name] / LAST_FILE).write_text(json.dumps(record.as_json()), "utf-8")
 
 
 @pytest.mark.long
 def test_the_command_stores_a_calibration(base, table, tmp_path, monkeypatch, capsys):
     for folder in ("out", "again"):
         compare_as(monkeypatch, tmp_path / folder, digital_scans(22, outlined=False))
-    assert cli.main([*COMMAND, str(table), "--output", str(tmp_path / "out")]) == 0
+    assert cli.main([*COMMAND, "--data", str(table), "--output", str(tmp_path / "out")]) == 0
     assert "Use it with: cac score CT --model ours" in capsys.readouterr().out
     assert find_model("decomposition", "ours").origin == "user"
-    page = (tmp_path / "out" / "validation.html").read_text("utf-8")
+    page = (tmp_path / "out" / "study.html").read_text("utf-8")
     assert "Calibration on these scans" in page
     # Scored with it, the same scans are no test of it, and the page says so.
-    validation = validate(ValidationSettings(table, tmp_path / "again", model=("ours",)))
-    assert "was calibrated on 22 patients" in validation.page.read_text("utf-8")
-    assert validation.calibrated is None
+    again = evaluate(EvaluationSettings(("accuracy",), tmp_path / "again", table, models=ModelChoice(("ours",))))
+    assert "was calibrated on 22 patients" in again.page.read_text("utf-8")
+    assert again.accuracy.calibrated is None
 
 
 @pytest.mark.long
 def test_too_few_are_refused_before_scoring_or_reported_on_the_page(base, table, tmp_path, monkeypatch, capsys):
     compare_as(monkeypatch, tmp_path / "out", digital_scans(12))
-    assert cli.main([*COMMAND, str(table), "--output", str(tmp_path / "out")]) == 3
+    assert cli.main([*COMMAND, "--data", str(table), "--output", str(tmp_path / "out")]) == 3
     assert "needs 20 at least" in capsys.readouterr().err
-    assert "Nothing was calibrated or stored" in (tmp_path / "out" / "validation.html").read_text("utf-8")
+    assert "Nothing was calibrated or stored" in (tmp_path / "out" / "study.html").read_text("utf-8")
     with pytest.raises(CTError, match="no model 'ours'"):
         find_model("decomposition", "ours")
     lines = table.read_text("utf-8").splitlines()
     table.write_text("\n".join(lines[:10]), "utf-8")
     with pytest.raises(TooFewError, match="9 patients"):
-        validate(ValidationSettings(table, tmp_path / "never", calibrate="ours"))
+        evaluate(EvaluationSettings(("accuracy",), tmp_path / "never", table, calibrate="ours"))
     assert not (tmp_path / "never").exists()

@@ -19,6 +19,7 @@ from CACTrainingLib.references.segmentations import lesions_on_grid
 from CACTrainingLib.truth.comparison import Job, compare
 from CACTrainingLib.truth.evaluation import WITHOUT_MAP, usable
 from CACTrainingLib.truth.records import HU_MM3
+from CACTrainingLib.truth.scored_scan import CORONARY_MG_CM3
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,17 @@ def test_masses_are_mg(calcified):
     total = content_of(folder)["methods"]["threshold"]["total"]
     assert record.values["automatic"][TOTAL][0] == pytest.approx(total["pseudo_mass_hu_mm3"] / per_mg)
     assert record.values["automatic"][TOTAL][1] == pytest.approx(total["agatston"])
+
+
+@pytest.mark.long
+def test_coronary_calcium_is_that_of_the_calibration(calcified):
+    """Of one density in every scan, whatever HU it adds at the tube voltage."""
+    scan, folder, _ = calcified
+    density = array(scan.truth.parent, "calcium_map")
+    factor = json.loads(scan.truth.read_text(encoding="utf-8"))["calcium_hu_per_mg_cm3"]
+    coronary = Job(scan, folder).coronary
+    assert (coronary == (density >= CORONARY_MG_CM3)).all()
+    assert coronary.sum() != (density * factor >= CORONARY_MG_CM3).sum()
 
 
 @pytest.mark.long

@@ -19,7 +19,6 @@ from CACScoringLib.core.ct import ScanWarning, with_warnings
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.labels import ARTERIES, MAIN_ARTERIES, Artery
 from CACScoringLib.core.tables import write_table
-from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.record.scores import Score
 from CACScoringLib.scoring.lesions import score_labels
 from CACScoringLib.scoring.scores import score_of
@@ -327,7 +326,7 @@ def reference_scores(patient: Patient) -> dict[str, Score]:
     scan = scan_patient(patient, REFERENCE_SCANNER, STILL, 1, grid)
     per_mg = REFERENCE_SCANNER.calcium_hu_per_mg_cm3
     arteries = annotate(scan, np.random.default_rng(0)).arteries
-    scores = score_labels(grid.image(scan.hu), arteries, ScoringRules()).arteries
+    scores = score_labels(grid.image(scan.hu), arteries).arteries
     return {
         artery.key: replace(scores[artery], mass_mg=scores[artery].pseudo_mass_hu_mm3 / (1000.0 * per_mg))
         for artery in MAIN_ARTERIES

@@ -1,4 +1,4 @@
-"""A validation from one command: scored, compared, written; what cannot be compared stops nothing.
+"""A study of accuracy from one command: scored, compared, written; what cannot be compared stops nothing.
 
 One starts from a table of patients as with NLST; its numbers are made up, and no figure is a result.
 """
@@ -19,8 +19,8 @@ from CACScoringLib import run as scoring
 from CACScoringLib.core.grid import Grid
 from CACTrainingLib.cli import main as cli
 from CACTrainingLib.references.registry import read_reference
-from CACTrainingLib.truth import comparison, validation
-from CACTrainingLib.truth.validation import ValidationSettings, validate
+from CACTrainingLib.truth import comparison
+from CACTrainingLib.truth.evaluation import EvaluationSettings, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +59,24 @@ def table(output, name):
 @pytest.mark.long
 def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeypatch):
     output = tmp_path / "out"
-    assert cli.main(["validate", str(maps), "--output", str(output), "--workers", "1", "--progress", "none"]) == 0
-    text = (output / "validation.html").read_text(encoding="utf-8")
+    assert (
+        cli.main(
+            [
+                "evaluate",
+                "accuracy",
+                "--data",
+                str(maps),
+                "--output",
+                str(output),
+                "--workers",
+                "1",
+                "--progress",
+                "none",
+            ]
+        )
+        == 0
+    )
+    text = (output / "study.html").read_text(encoding="utf-8")
     assert "broken" in text
     assert "Digital patients" not in text
     assert "counts everything dense in 4 of 4 scans, because their candidates were not evaluated" in text
@@ -78,7 +94,7 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
     assert recall["LCX"][0] < 1, "the spine is not looked at"
     wrong = {line[0].strip(): line[1] for line in table(output, "lesions_wrong")[1:]}
     assert wrong["thoracic aorta"] != "0"
-    assert {"totals", "categories", "detection", "vessels", "lesions_wrong"} <= {
+    assert {"totals", "category_agreement", "detection_by_score", "vessels", "lesions_wrong"} <= {
         path.stem for path in (output / "tables").iterdir()
     }
     pictures = {path.relative_to(output / "pictures").as_posix() for path in (output / "pictures").rglob("*.jpg")}
@@ -92,19 +108,29 @@ def test_label_maps_are_compared_lesion_by_lesion(maps, tmp_path, quick, monkeyp
 
     count = len(quick)
     monkeypatch.setattr(comparison, "compare", lambda _: pytest.fail("what is compared is kept"))
-    again = validate(ValidationSettings(maps, output, workers=1))
-    assert len(again.scans) == 4
+    again = evaluate(EvaluationSettings(("accuracy",), output, maps, workers=1))
+    assert len(again.accuracy.scans) == 4
     assert len(quick) == count
 
 
 @pytest.mark.long
-def test_totals_alone_are_compared_with_an_earlier_validation_by_other_models(maps, tmp_path, quick, capsys):
+def test_totals_alone_are_compared_with_an_earlier_evaluation_by_other_models(maps, tmp_path, quick, capsys):
     rows = [f"{maps}/p{n}.nii.gz,{total}" for n, total in enumerate((0, 0, 100, 120))]
     (tmp_path / "own.csv").write_text("\n".join(["ct,total", *rows]), encoding="utf-8")
-    command = ["validate", str(tmp_path / "own.csv"), "--workers", "1", "--progress", "none", "--output"]
+    command = [
+        "evaluate",
+        "accuracy",
+        "--data",
+        str(tmp_path / "own.csv"),
+        "--workers",
+        "1",
+        "--progress",
+        "none",
+        "--output",
+    ]
     before, after = (str(tmp_path / name) for name in ("before", "after"))
     assert cli.main([*command, before]) == 0
-    records = tmp_path / "before" / validation.RECORDS
+    records = tmp_path / "before" / comparison.RECORDS
     lines = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines() if line]
     scans = sorted((line["result"] for line in lines), key=lambda scan: scan["name"])
     assert [scan["total"] for scan in scans] == [0, 0, 100, 120]
@@ -117,7 +143,7 @@ def test_totals_alone_are_compared_with_an_earlier_validation_by_other_models(ma
     assert cli.main([*command, after, "--before", before]) == 0
     verdict = "after against before: undecided by κ of categories (n = 4 scans of 4 patients)."
     assert f"130 HU, automatic, {verdict}" in capsys.readouterr().out
-    assert verdict in (tmp_path / "after" / "validation.html").read_text(encoding="utf-8")
+    assert verdict in (tmp_path / "after" / "study.html").read_text(encoding="utf-8")
     assert cli.main([*command, after, "--before", str(tmp_path / "nowhere")]) == 3
 
 
@@ -162,13 +188,14 @@ def test_from_the_table_to_the_report(scans, tmp_path, capsys, monkeypatch):
     table.write_text("\n".join(["PID,CAC_AI,CAC_manual", *rows]), encoding="utf-8")
 
     scored = scored_in_this_process(monkeypatch)
-    validate = ["validate", str(table), "--scans", str(scans), "--output", str(output), "--workers", "1"]
+    command = ["evaluate", "accuracy", "--data", str(table), "--scans", str(scans), "--output", str(output)]
+    command += ["--workers", "1", "--progress", "none"]
     with interrupted_at(scoring, "score_scan", 3):
-        assert cli.main([*validate, "--progress", "none"]) == 4
+        assert cli.main(command) == 4
     assert len(scored) == 2
-    assert cli.main([*validate, "--progress", "none"]) == 0
+    assert cli.main(command) == 0
     assert "6 scans compared, 3 left out" in capsys.readouterr().out
-    text = (output / "validation.html").read_text(encoding="utf-8")
+    text = (output / "study.html").read_text(encoding="utf-8")
     assert "6 of 9 scans of the reference, of 6 patients" in text
     left_out = {row[0]: row[1] for row in figures(output, "refused")[1:]}
     assert set(left_out) == set(REFUSED)
