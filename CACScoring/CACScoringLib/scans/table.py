@@ -11,8 +11,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.tables import Line, Table, read_table, write_table
-from ..core.text import printable
-from ..core.warning_codes import run_checks
+from ..core.text import abbreviated_list, printable
 from .folder import name_below
 from .source import ScanSource
 
@@ -66,7 +65,11 @@ def _name_below(root: Path, scan: ScanSource) -> str:
 
 def _unused(table: Table) -> tuple[ScanWarning, ...]:
     unused = [name.lower() for name in map(printable, table.columns) if name.lower() not in _COLUMNS]
-    return tuple(run_checks("table", unused=unused, table=table.path.name, known=", ".join(_COLUMNS)))
+    if not unused:
+        return ()
+    name, columns, known = table.path.name, abbreviated_list(unused), ", ".join(_COLUMNS)
+    message = f"These columns of {name} are not used: {columns}. The known columns are {known}."
+    return (ScanWarning("columns-unused", message),)
 
 
 def _common_folder(paths: Iterable[Path]) -> Path:

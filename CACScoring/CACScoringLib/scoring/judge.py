@@ -20,7 +20,6 @@ from ..calcium_map.decomposition import DecomposedHeart, DecompositionSettings
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary, Site, site_of
 from ..core.text import abbreviated_list
-from ..core.warning_codes import run_checks
 from ..facts.dense import DenseAnswers, DenseVoxels
 from ..facts.measurement import ScanFacts
 from ..models.cards import LoadedModel, ModelCard
@@ -254,7 +253,10 @@ def device_warning(judged: LesionSet) -> list[ScanWarning]:
     dense_devices = devices(judged)
     kinds = {kind: [k for name, _, k in dense_devices if name == kind] for kind in ANSWERS["device"]}
     names = [f"{WORDS[kind]} (slice {abbreviated_list(map(str, slices))})" for kind, slices in kinds.items() if slices]
-    return run_checks("devices", devices=len(dense_devices), names="; ".join(names))
+    if not (count := len(dense_devices)):
+        return []
+    message = f"{count} dense lesion(s) look like a device and are left out: {'; '.join(names)}."
+    return [ScanWarning("metal", message)]
 
 
 def judge_map(

@@ -24,7 +24,7 @@ from ..core.errors import ModelError
 from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES
 from ..core.scan_grid import ScanGrid
-from ..core.warning_codes import run_checks
+from ..core.warning_codes import run_check
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
@@ -171,7 +171,9 @@ def vessel_estimate(
     network, scale = _network_and_scale(model)
     largest, grid = _factor(model) * scale, vessel_grid(scan, region.mask, network.config)
     warnings = [*notes, *_cut_warnings(region.mask, grid)]
-    warnings += run_checks("vessels", beyond=scores.max() > largest, largest=scores.max(), trained=largest)
+    if (highest := scores.max()) > largest:
+        message = f"{highest:.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
+        warnings.append(ScanWarning("vessels-beyond-training", message))
     estimated: dict[str, Any] = {"agatston": _by_artery(scores), "total": float(scores.sum())}
     limit = float(model.card.calibration.get(CERTAINTY, 0.0))
     if scores.sum() >= NONE_BELOW and _answer(network.certainty, network, x) < limit:
@@ -270,4 +272,4 @@ def _cut_warnings(mask: np.ndarray, grid: ScanGrid) -> tuple[ScanWarning, ...]:
         in_box = (places >= first - step / 2) & (places < first + (size - 0.5) * step)
         inside = inside & in_box.reshape([-1 if n == axis else 1 for n in range(3)])
     outside = 1 - float(inside.sum()) / max(1, int(mask.sum()))
-    return tuple(run_checks("vessel input", outside=outside))
+    return tuple(run_check("vessels-heart-cut", outside))

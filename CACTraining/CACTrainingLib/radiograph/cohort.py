@@ -35,8 +35,9 @@ from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
 from CACScoringLib.core.slices import BODY_HU
 from CACScoringLib.core.tables import read_table
+from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.core.warning_codes import run_checks
+from CACScoringLib.core.warning_codes import run_check
 from CACScoringLib.drr.geometry import Geometry, centre_mm, in_lps_order, pose_of
 from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -349,8 +350,11 @@ def list_scans(source: Path, gated: bool | None = None) -> tuple[list[Projection
         message = f"{len(unscored)} scans of {source} have no total score and are left out, such as {unscored[0]}."
         warnings.append(ScanWarning("scan-left-out", message))
         scans = [scan for scan in scans if scan.facts[LABELS[0]]]
-    without_patient = [str(scan.ct) for scan in listed if not scan.patient]
-    return scans, [*warnings, *run_checks("radiograph scans", without_patient=without_patient)]
+    if without_patient := [str(scan.ct) for scan in listed if not scan.patient]:
+        count, files = len(without_patient), abbreviated_list(without_patient)
+        message = f"{count} scans have no patient ID ({files}): each counts as a patient. Fill in that column."
+        warnings.append(ScanWarning("patient-id-missing", message))
+    return scans, warnings
 
 
 def _of_table(path: Path, gated: bool | None) -> Iterator[ProjectionSource]:
@@ -390,7 +394,7 @@ def _project(scan: ProjectionSource, case: Path, settings: ScanRadiographSetting
     image = in_lps_order(ct.image)
     warnings = [*ct.warnings, *cut_off(image)]
     if settings.super_resolution:
-        warnings += run_checks("super-resolution", slice_mm=image.GetSpacing()[2])
+        warnings += run_check("slices-out-of-range", image.GetSpacing()[2])
     stands = {name: view_geometry(ANGLES[name], 0.0, centre_mm(image)) for name in settings.views}
     _write_projected(case, (body_only(image), calcium, heart), stands, settings.super_resolution)
     return {"warnings": " ".join(warning.code for warning in warnings)}
@@ -439,7 +443,7 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
     sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
     share = max(float((side > BODY_HU).mean()) for side in sides)
     height_mm = image.GetSize()[2] * image.GetSpacing()[2]
-    return run_checks("chest", height_mm=height_mm, side_share=share, side_percent=100 * share)
+    return [*run_check("chest-cut-off", height_mm), *run_check("body-cut-off", share, side_percent=100 * share)]
 
 
 def _source_state(scan: ProjectionSource) -> dict[str, Any]:
