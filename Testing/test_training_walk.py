@@ -25,7 +25,7 @@ import desktop_host
 from CACScoringLib.models.cards import find_model, read_network
 from CACScoringLib.models.store import save_model
 from CACTrainingLib.project.annotation_files import SliceLabel
-from CACTrainingLib.project.annotations import read_mask, slice_annotations
+from CACTrainingLib.project.annotations import read_annotated_mask, slice_annotations
 from CACTrainingLib.project.project import Project
 from CACTrainingLib.training import background
 from CACTrainingLib.training.run_folder import CHECKPOINT, read_run
@@ -90,7 +90,7 @@ def annotate(driver, camera: Camera) -> None:
         assert {k for k, label in labels.items() if label == SliceLabel.VISIBLE} == visible & set(labels)
     assert driver.paint("LAD", (sorted(visible)[1], 60, 64), diameter_mm=9) > 0  # reaches into no other slice
     camera.panel("33-regions", driver)
-    assert read_mask(driver.project, driver.project.scans[-1].id, "AB", "regions") is not None
+    assert read_annotated_mask(driver.project, driver.project.scans[-1].id, "AB", "regions") is not None
     driver.check()
     camera.panel("34-checked", driver)
 

@@ -211,7 +211,7 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_readers() -> Iterator[None]:
     """Suppress console warnings of ITK and pydicom about faults that are reported as CTError or ScanWarning."""
     has_display = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -227,7 +227,7 @@ def quiet() -> Iterator[None]:
 def _translate_itk_errors(path: Path) -> Iterator[None]:
     """Turn errors of ITK and the system into a CTError."""
     try:
-        with quiet():
+        with quiet_readers():
             yield
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error

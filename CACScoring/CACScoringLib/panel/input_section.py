@@ -21,7 +21,7 @@ from . import scan_facts
 from .lifecycle import PanelSection
 from .packages import CLINICAL_REQUIREMENTS, EXTRAS, REQUIREMENTS, TORCH_REQUIREMENTS, hasGraphicsCard
 from .parameters import MODELS, RULES, SWITCHES, CACScoringParameterNode, Device, Method
-from .widgets import askForFile, dataOf, fillBox, quiet, say
+from .widgets import askForFile, blocked_signals, dataOf, fillBox, say
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
@@ -273,7 +273,7 @@ class InputSection(PanelSection):
         self.lesions.show(state)
         for label in slicer.util.findChildren(ui.heartSelector, name="label_Message"):
             label.setVisible(state.inputHeart is not None and bool(label.text))  # a heart is optional
-        with quiet(ui.heartSelector):
+        with blocked_signals(ui.heartSelector):
             ui.heartSelector.setCurrentNode(state.inputHeart)
             ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
         self._models.show(state)

@@ -301,7 +301,7 @@ def examine_quality(
         warnings += body_warnings(scored)
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
         warnings += tissue_warnings(scan.hu, tissue_values(scan.hu))
-        warnings += noise_warnings(scan, heart.mask)
+        warnings += uneven_noise_warnings(scan, heart.mask)
         warnings += spine_warnings(*vertebrae(scan, heart.mask), scan.acquisition.patient_age_years)
         doubts += require_oriented(scored, heart.mask, allow_reversed)
     return ImageQuality(blood, normalisation, (*warnings, *doubts))
@@ -365,7 +365,7 @@ def _drift(values: np.ndarray) -> dict[str, float]:
     return max(findings, key=lambda finding: finding["value"])
 
 
-def noise_warnings(scan: CTScan, heart: np.ndarray) -> list[ScanWarning]:
+def uneven_noise_warnings(scan: CTScan, heart: np.ndarray) -> list[ScanWarning]:
     """Compare the strongest with the median noise of soft tissue in windows within the heart.
 
     heart: Mask on the scan's grid, bool [k, j, i].

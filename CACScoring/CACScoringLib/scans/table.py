@@ -21,18 +21,18 @@ _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "g
 def scans_of_table(path: Path) -> tuple[list[ScanSource], tuple[ScanWarning, ...]]:
     """Return the scans of a table, in its order, and warnings. Raises TableError.
 
-    path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, with the columns of `source_of`.
+    path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, with the columns of `scan_of_line`.
     """
     table = read_table(path.resolve(), short_lines=True)
     table.need("ct")
-    scans = [source_of(line) for line in table.lines]
+    scans = [scan_of_line(line) for line in table.lines]
     root = _common_folder(scan.ct for scan in scans)
     scans = [scan if scan.name else replace(scan, name=_name_below(root, scan)) for scan in scans]
     table.need_distinct([scan.key for scan in scans], "scan")
     return scans, _unused(table)
 
 
-def source_of(line: Line) -> ScanSource:
+def scan_of_line(line: Line) -> ScanSource:
     """Return the scan of a table's line, whose files may be missing. Raises TableError without a ct.
 
     Columns are ct (file or DICOM folder), and optionally name, series, heart, lesions, pericardium (files), patient,

@@ -25,7 +25,7 @@ from ..facts.measurement import ScanFacts
 from ..models.cards import LoadedModel, ModelCard
 from ..models.choice import Networks, with_verdicts
 from ..networks.configs import KIND_ROWS, LESION_KINDS
-from ..quality.calibration import Repeatability, facts_of, map_cards
+from ..quality.calibration import Repeatability, calibration_facts, map_cards
 from ..record.findings import BloodPool, Familiarity
 from ..record.rules import ScoringRules
 from ..record.score_record import ScoreRecord
@@ -359,7 +359,7 @@ def errors_in(
     """
     if card is None:
         return ScanErrors()
-    facts, calibration_range = facts_of(scan, blood, heart), card.calibration_as(ScoreCalibration).known
+    facts, calibration_range = calibration_facts(scan, blood, heart), card.calibration_as(ScoreCalibration).known
     familiarity = None if calibration_range is None else calibration_range.familiarity(facts, has_metal)
     return stored_errors(card, familiarity)
 

@@ -48,12 +48,12 @@ _NOTE = "ITK_FileNotes"
 
 
 def with_status(labels: sitk.Image, status: str) -> sitk.Image:
-    """Add the status of its score to a label map (uint8), by which `status_of` recognises an unchanged file."""
+    """Note the score's status in a label map (uint8), so that `status_of_own_labels` recognises an unchanged file."""
     labels.SetMetaData(_NOTE, _note(labels, status))
     return labels
 
 
-def status_of(labels: sitk.Image) -> str | None:
+def status_of_own_labels(labels: sitk.Image) -> str | None:
     """Return the status of a label map that CAC wrote and nobody changed since; None of other label maps."""
     note = labels.GetMetaData(_NOTE).split() if labels.HasMetaDataKey(_NOTE) else []
     return note[1] if len(note) == 3 and " ".join(note) == _note(labels, note[1]) else None

@@ -88,14 +88,14 @@ def vessel_grid(scan: CTScan, heart: np.ndarray, config: VesselNetConfig) -> Sca
     return ScanGrid(first, step, (config.size, config.size, config.slices))
 
 
-def normalise(agatston: np.ndarray, largest: float, output: str) -> np.ndarray:
+def normalised_scores(agatston: np.ndarray, largest: float, output: str) -> np.ndarray:
     """Normalise scores as the networks' outputs: "linear" by the largest, "log" by its log1p after log1p."""
     agatston = np.asarray(agatston, float)
     return agatston / largest if output == "linear" else np.log1p(agatston) / np.log1p(largest)
 
 
 def to_agatston(normalised: np.ndarray, largest: float, output: str) -> np.ndarray:
-    """Invert `normalise`; outputs below 0 give 0."""
+    """Invert `normalised_scores`; outputs below 0 give 0."""
     values = np.maximum(0, np.asarray(normalised, float))
     if output == "linear":
         return values * largest

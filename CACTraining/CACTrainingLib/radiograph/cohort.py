@@ -46,7 +46,7 @@ from CACScoringLib.models.inference import use_threads
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scans.source import ScanSource
-from CACScoringLib.scans.table import source_of
+from CACScoringLib.scans.table import scan_of_line
 from CACScoringLib.scoring.lesions import score_labels
 
 from .. import phantom
@@ -134,11 +134,11 @@ def write_radiographs(
     shuffled = np.random.default_rng(settings.first_number).permutation(record["numbers"]).tolist()
     names = {number: phantom.patient_folder(number) for number in shuffled}
     jobs = [CaseJob(name, number, {"name": name, "patient": number}, {}) for number, name in names.items()]
-    make = partial(write_patient, settings=settings)
+    make = partial(write_patient_case, settings=settings)
     return write_cases(Path(folder), jobs, make, COLUMNS, workers or os.cpu_count() or 1, progress)
 
 
-def write_patient(number: int, case: Path, settings: RadiographCohortSettings) -> dict[str, Any]:
+def write_patient_case(number: int, case: Path, settings: RadiographCohortSettings) -> dict[str, Any]:
     """Write a patient's case; returns the cells of its row."""
     if settings.ct or settings.super_resolution:
         return _write_scanned(number, case, settings.super_resolution)
@@ -365,7 +365,7 @@ def _of_table(path: Path, gated: bool | None) -> Iterator[ProjectionSource]:
             "calcium_map": line.file("calcium_map", exists=False),
             "facts": {name: line.text(name) for name in FACTS},
         }
-        yield ProjectionSource(**vars(source_of(line)) | more)
+        yield ProjectionSource(**vars(scan_of_line(line)) | more)
 
 
 def _of_cohort(folder: Path) -> Iterator[ProjectionSource]:
