@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from .acquisition import Acquisition
 from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationError
-from .slices import even_step
+from .slice_checks import even_step
 from .text import printable
 from .voxels import (
     image_from_array,

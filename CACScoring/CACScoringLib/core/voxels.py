@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import NotHounsfieldError, NotVolumeError, SliceGeometryError
-from .slices import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
+from .slice_checks import air_offset, blank_slices, foreign_slices, interpolated_axes, repeated_slices, step_of_values
 from .text import abbreviated_list
 from .warning_codes import ScanWarning, run_check
 

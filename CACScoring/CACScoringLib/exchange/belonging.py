@@ -17,9 +17,9 @@ from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import MaskError
 from ..core.text import printable
-from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded
 from ..io.files import real_files
+from ..io.series_acquisition import acquisition_of
 from ..scoring.comparison import difference_of_patients
 
 _IMAGES = ("ContourImageSequence", "SourceImageSequence", "ReferencedInstanceSequence", "ReferencedImageSequence")

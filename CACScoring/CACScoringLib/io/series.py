@@ -17,10 +17,10 @@ import numpy as np
 from ..core.ct import CTScan, ScanWarning, scan_from_image, with_warnings
 from ..core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from ..core.text import SERIES, abbreviated_list, printable
-from .acquisition import acquisition_of, clock, free_text
 from .dicom import DicomSlice, first_value, is_dicom, name_pattern, read_slice
 from .headers import check_headers
 from .image_files import quiet_readers
+from .series_acquisition import acquisition_of, clock, free_text
 from .series_rule import (
     HEART_LENGTH_MM,
     SeriesFacts,

@@ -17,9 +17,9 @@ from ..core.acquisition import agent_named
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from ..core.text import printable
-from .acquisition import contrast_agent_of, free_text
 from .dicom import DicomSlice, first_value
 from .headers import check_headers, computed_warnings, density_of_kernel
+from .series_acquisition import contrast_agent_of, free_text
 from .stack import stack_of, without_strays
 
 THICKNESS_MM = (2.5, 3.0)

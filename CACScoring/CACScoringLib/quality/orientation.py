@@ -16,7 +16,7 @@ from ..anatomy.heart_region import OUTSIDE_AIR_HU, voxels
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import OrientationError
 from ..core.grid import GRID_MM, largest_part
-from ..core.slices import LUNG_EDGE_HU
+from ..core.slice_checks import LUNG_EDGE_HU
 from ..core.text import UNUSUAL
 from ..core.warning_codes import run_check
 

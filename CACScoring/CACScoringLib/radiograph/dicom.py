@@ -18,10 +18,10 @@ from ..core.acquisition import Acquisition, with_pseudonym
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.text import printable
-from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded
 from ..io.headers import pixel_warnings
 from ..io.pixels import real_bits, stored_values
+from ..io.series_acquisition import acquisition_of
 from .view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")

@@ -24,7 +24,7 @@ from ..facts.dense import DenseVoxels
 from ..models.cards import LoadedModel
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..networks.configs import RadiomicsConfig
-from ..quality.acquisition import measure_blood
+from ..quality.examination import measure_blood
 from ..record.findings import BloodPool
 from ..record.rules import ScoringRules
 from ..record.scores import LesionSet, Verdict

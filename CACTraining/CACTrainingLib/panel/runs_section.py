@@ -22,8 +22,8 @@ from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import fillRow, fitHeight, prepareColumns, say, showPicture, widthOf
 
 from ..project.project import Project
-from ..training import background as training_runs
-from ..training.background import RunState
+from ..training import background_runs as training_runs
+from ..training.background_runs import RunState
 from ..training.curves import METRICS
 from . import curve_nodes
 from .parameters import Network

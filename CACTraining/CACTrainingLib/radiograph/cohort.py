@@ -33,7 +33,7 @@ from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.slices import BODY_HU
+from CACScoringLib.core.slice_checks import BODY_HU
 from CACScoringLib.core.tables import read_table
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of

@@ -10,7 +10,7 @@ import CACScoringLib
 import CACTrainingLib
 from CACScoringLib.core import warning_codes
 from CACScoringLib.core.files import resource_blocks
-from CACScoringLib.core.slices import _MEASURES
+from CACScoringLib.core.slice_checks import _MEASURES
 from CACScoringLib.core.warning_codes import ADVICE, CHECKS, SEVERE, run_check
 
 BLOCKS = resource_blocks("Warnings") | resource_blocks("Warnings", CACTrainingLib.__name__)

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.quality.acquisition import body_warnings, spine_warnings, uneven_noise_warnings
+from CACScoringLib.quality.examination import body_warnings, spine_warnings, uneven_noise_warnings
 from CACScoringLib.quality.spine import vertebrae
 
 PITCH_MM, BODY_MM, CANAL_MM, PIXEL_MM, SLICE_MM = 24.0, 32.0, 14.0, 1.0, 2.0

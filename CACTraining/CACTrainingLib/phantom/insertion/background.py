@@ -14,7 +14,7 @@ from CACScoringLib.core.ct import CTScan, ScanWarning
 from CACScoringLib.core.errors import ContrastError, InsertionError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.io.reading import stem
-from CACScoringLib.quality.acquisition import examine, measure_blood, require_unenhanced
+from CACScoringLib.quality.examination import examine, measure_blood, require_unenhanced
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesions import find_lesions
 

@@ -16,7 +16,7 @@ from ..core.acquisition import Acquisition, agent_named
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ContrastError
 from ..core.grid import GRID_MM, bounding_box
-from ..core.slices import (
+from ..core.slice_checks import (
     BODY_HU,
     MIN_DRIFT_HU,
     blank_slices,
