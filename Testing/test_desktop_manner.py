@@ -1,7 +1,10 @@
 """The desktop host's Qt and CTK behave like PythonQt's, refuse what Slicer refuses, and end with the desktop."""
 
+import ast
 import gc
 import weakref
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 import pytest
 import slicer
@@ -16,6 +19,17 @@ def host(monkeypatch):
     desktop_host.install(monkeypatch, main_window=False)
     yield desktop_host
     desktop_host.errors.raise_errors()
+
+
+def test_slicers_wheel_has_none_of_the_doubles():
+    files = Path(desktop_host.__file__).parent.glob("*.py")
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    assert classes >= {"qMRMLSegmentEditorWidget", "ScriptedLoadableModuleWidget", "ctkDICOMDatabase"}
+    assert classes & {*dir(slicer), *dir(slicer.util)} == set()
+    modules = ("ScriptedLoadableModule", "i18n", "packaging", "parameterNodeWrapper")
+    assert [name for name in modules if PathFinder.find_spec(name, slicer.__path__)] == []
+    assert [name for name in ("ctk", "qt", "DICOMLib") if PathFinder.find_spec(name)] == []
 
 
 @pytest.mark.usefixtures("host")

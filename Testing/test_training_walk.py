@@ -25,9 +25,9 @@ import desktop_host
 from CACScoringLib.models.cards import find_model, read_network
 from CACScoringLib.models.store import save_model
 from CACTrainingLib.project.annotation_files import SliceLabel
-from CACTrainingLib.project.annotations import read_mask, slice_annotations
+from CACTrainingLib.project.annotations import read_annotated_mask, slice_annotations
 from CACTrainingLib.project.project import Project
-from CACTrainingLib.training import background
+from CACTrainingLib.training import background_runs
 from CACTrainingLib.training.run_folder import CHECKPOINT, read_run
 from test_walk import Camera, happens, score
 
@@ -50,7 +50,7 @@ def driver(monkeypatch, tmp_path):
     yield TrainingDriver(real=True)
     folder = tmp_path / "project" / "models" / f"{MODEL}.training"
     if folder.is_dir():
-        background.stop(folder)
+        background_runs.stop(folder)
     desktop_host.close_panel("CACTraining")
 
 
@@ -90,7 +90,7 @@ def annotate(driver, camera: Camera) -> None:
         assert {k for k, label in labels.items() if label == SliceLabel.VISIBLE} == visible & set(labels)
     assert driver.paint("LAD", (sorted(visible)[1], 60, 64), diameter_mm=9) > 0  # reaches into no other slice
     camera.panel("33-regions", driver)
-    assert read_mask(driver.project, driver.project.scans[-1].id, "AB", "regions") is not None
+    assert read_annotated_mask(driver.project, driver.project.scans[-1].id, "AB", "regions") is not None
     driver.check()
     camera.panel("34-checked", driver)
 
@@ -99,16 +99,16 @@ def train(driver, camera: Camera) -> None:
     """Train a network for a few steps with one kill, and leave the panel meanwhile."""
     ui, folder = driver.widget.train.ui, driver.project.models_folder / f"{MODEL}.training"
 
-    def wait_for(condition: Callable) -> background.RunState:
+    def wait_for(condition: Callable) -> background_runs.RunState:
         """Wait until the training reaches a condition, and the panel shows it."""
 
         def state():
-            run = background.state_of(folder)
+            run = background_runs.state_of(folder)
             assert run.state != "failed", run.message
             return run if condition(run) else None
 
         run = happens(state)
-        assert run, background.state_of(folder)
+        assert run, background_runs.state_of(folder)
         driver.widget.train.runs.poll()
         slicer.app.processEvents()
         return run
@@ -136,7 +136,7 @@ def train(driver, camera: Camera) -> None:
     driver.open_project(driver.project.folder)
     driver.tab("train")
     assert wait_for(lambda run: run.state == "done").step == STEPS
-    assert "training/loss" in background.read_curves(folder)
+    assert "training/loss" in background_runs.read_curves(folder)
     assert ui.sampleLabel.pixmap.width() > 100
     camera.panel("38-trained", driver)
     camera.views("38-trained")

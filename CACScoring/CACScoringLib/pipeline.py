@@ -25,7 +25,7 @@ from .core.progress import Progress
 from .facts.measurement import Measurement, ScanFacts
 from .models.choice import Networks
 from .models.operating_points import published_limit
-from .quality.acquisition import examine_quality
+from .quality.examination import examine_quality
 from .quality.mass_calibration import scan_calibration
 from .quality.normalisation import normalisation_of, normalised
 from .record.findings import MassCalibration

@@ -31,7 +31,7 @@ from .record.score_record import InputRecord, ScoreRecord, TruthRecord, severe_f
 from .report import files as report
 from .report import page
 from .results import ScoreResult
-from .scoring.labels import status_of
+from .scoring.labels import status_of_own_labels
 from .scoring.reach import voxels_in_reach
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def read_lesions(
         origin = read_review_file(path).status
     else:
         labels = read_lesion_labels(path) if isinstance(path, Path) else path
-        origin = status_of(labels)
+        origin = status_of_own_labels(labels)
         warnings = _origin_warnings(path, scan, "lesions", recorded)
     status = "reviewed" if reader else origin or "given"
     name = f" in {printable(path.name)}" if isinstance(path, Path) else ""

@@ -30,7 +30,7 @@ from CACScoringLib.core.ct import CTScan, scan_from_image
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.models.choice import ModelChoice, Networks, chosen_models, load_models
-from CACScoringLib.quality.acquisition import examine_quality
+from CACScoringLib.quality.examination import examine_quality
 from CACScoringLib.quality.normalisation import normalisation_of, normalised
 
 Spacing = tuple[float, float, float]

@@ -39,7 +39,7 @@ from CACTrainingLib.data.territory_patches import (
     plain_patch,
 )
 from CACTrainingLib.phantom import TerritoryVolume, posed_frame, territory_volume
-from CACTrainingLib.phantom.cohort.territory_volumes import FIRST_MM, draw
+from CACTrainingLib.phantom.cohort.territory_volumes import FIRST_MM, draw_positioned
 
 FIRST_NUMBER, SEED = 9_900_000, 0
 SCANNED = TerritoryAugmentation(
@@ -65,7 +65,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         for number in range(FIRST_NUMBER, FIRST_NUMBER + arguments.patients):
             volume = territory_volume(number, Path(folder))
-            surroundings = HEARTS[draw(number)[2]["surroundings"]]
+            surroundings = HEARTS[draw_positioned(number)[2]["surroundings"]]
             for view, (x, possible, low) in _views(volume, number).items():
                 heart, *output = predict(model.network, x[None], 1)[0][0]
                 quantities = _quantities(np.stack(output), possible, _from_fork(number, low), temperature)
@@ -102,7 +102,7 @@ def _views(volume: TerritoryVolume, number: int) -> dict[str, View]:
 
 def _from_fork(number: int, low: np.ndarray) -> np.ndarray:
     """Return the distance in mm of each voxel of a patch from the left main's fork. low: Place of the first voxel."""
-    patient, pose, *_ = draw(number)
+    patient, pose, *_ = draw_positioned(number)
     ends = posed_frame(patient.body, pose).to_lps(patient.tree.of("LM")[0].path_mm[-1]) + pose.table_shift_mm
     fork = ((ends - FIRST_MM) / TERRITORY_SPACING_MM)[::-1] - low
     return TERRITORY_SPACING_MM[0] * np.linalg.norm(np.indices((SIZE,) * 3).T - fork, axis=-1).T

@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CACTrainingLib.project.annotation_files import ImportedAnnotations, SliceAnnotations, SliceLabel
-from CACTrainingLib.project.annotations import read_mask, slice_annotations, write_mask
+from CACTrainingLib.project.annotations import read_annotated_mask, slice_annotations, write_mask
 from CACTrainingLib.project.project import USES, NewScan, Project
 
 ANNOTATOR, READER = "Anna", "reader"
@@ -38,7 +38,7 @@ class Annotating:
             uses[scan.name] = scan.use
             assert set(slice_annotations(self.project, scan.id, READER).labels) == {1, 2, 3}
             labels[scan.name] = dict(slice_annotations(self.project, scan.id, ANNOTATOR).labels)
-            if (mask := read_mask(self.project, scan.id, ANNOTATOR, "heart")) is not None:
+            if (mask := read_annotated_mask(self.project, scan.id, ANNOTATOR, "heart")) is not None:
                 (masks[scan.name],) = map(int, np.unique(sitk.GetArrayFromImage(mask)))
         return {"uses": uses, "labels": labels, "masks": masks}
 

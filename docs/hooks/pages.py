@@ -15,9 +15,9 @@ line for HTML):
 
     Its area is <!-- figure models/slices-compact: validation / auc -->.867<!-- end -->.
 
-Parts are `table` (`result_tables`), `calibration`, `models`, `people`, `commands`, `dictionary`, `warnings`, `schema`
-and `python`. Run as a script (`./cac docs --write`), this writes them into README and pages; as a hook of MkDocs, it
-refuses pages in which they are not current.
+Parts are `table` (`result_tables`), `calibration`, `checks`, `models`, `people`, `commands`, `dictionary`, `warnings`,
+`schema` and `python`. Run as a script (`./cac docs --write`), this writes them into README and pages; as a hook of
+MkDocs, it refuses pages in which they are not current.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from people_summary import summary_as_markdown  # noqa: E402
 from python_names import names_as_markdown, names_for_site  # noqa: E402
 from result_schema import FILE, link_as_markdown, schema_as_json  # noqa: E402
 from result_tables import figure_as_text, table_as_markdown  # noqa: E402
-from warning_tables import warnings_as_markdown  # noqa: E402
+from warning_tables import checks_as_markdown, warnings_as_markdown  # noqa: E402
 
 if TYPE_CHECKING:
     from mkdocs.structure.files import Files
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 PARTS = {
     "calibration": calibration_as_markdown,
+    "checks": lambda _: checks_as_markdown(),
     "commands": lambda _: commands_as_markdown(),
     "dictionary": lambda _: dictionary_as_markdown(),
     "models": lambda _: models_as_markdown(),

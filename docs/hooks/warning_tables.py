@@ -1,16 +1,16 @@
-"""The reference of warnings: severity, advice and messages of checks.csv, and messages of warnings made in code."""
+"""The reference of warnings: severity, advice, messages and limits of their blocks, and messages made in code."""
 
 from __future__ import annotations
 
 import ast
+import math
 import re
 from pathlib import Path
 
 from command_tables import cell
 
-import CACTrainingLib
-from CACScoringLib.core.files import resource_rows
-from CACScoringLib.core.warning_codes import ADVICE, OPTIONS, SEVERE
+import CACTrainingLib  # noqa: F401, which declares its warnings
+from CACScoringLib.core.warning_codes import ADVICE, CHECKS, OPTIONS, SEVERE
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,14 +26,29 @@ def warnings_as_markdown() -> str:
     return "\n".join(["| code | severity | message | what to do |", "|---|---|---|---|", *rows])
 
 
+def checks_as_markdown() -> str:
+    """One table: warning, the quantity that it depends on, its limits, and its values in sound people."""
+    rows = [
+        f"| `{check.code}` | {cell(check.quantity)} | {_limits(check.low, check.high)} | {cell(check.sound)} |"
+        for check in CHECKS.values()
+    ]
+    return "\n".join(["| code | quantity | no warning | in sound people |", "|---|---|---|---|", *rows])
+
+
+def _limits(low: float, high: float) -> str:
+    if math.isinf(low):
+        return f"up to {high:g}"
+    return f"{low:g} and more" if math.isinf(high) else f"{low:g} to {high:g}"
+
+
 def messages_by_code() -> dict[str, list[str]]:
     """The messages of every code, with {what varies} in braces."""
     found: dict[str, list[str]] = {}
-    for row in (*resource_rows("checks.csv"), *resource_rows("checks.csv", CACTrainingLib.__name__)):
-        message = re.sub(r"(\{\w+)[^}]*", r"\1", row["message"])
-        is_clause = message[:1].islower()  # of another row's message
-        if message and not is_clause and message not in found.setdefault(row["code"], []):
-            found[row["code"]].append(message)
+    for check in CHECKS.values():
+        message = re.sub(r"(\{\w+)[^}]*", r"\1", check.message)
+        is_clause = message[:1].islower()  # of a message made in code
+        if not is_clause and message not in found.setdefault(check.code, []):
+            found[check.code].append(message)
     for file in [*ROOT.glob("CACScoring/CACScoringLib/**/*.py"), *ROOT.glob("CACTraining/CACTrainingLib/**/*.py")]:
         for code, message in _made_in(ast.parse(file.read_text(encoding="utf-8")), {}):
             if code in ADVICE and message not in found.setdefault(code, []):

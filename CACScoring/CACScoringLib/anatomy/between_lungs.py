@@ -25,7 +25,7 @@ from scipy.spatial import ConvexHull, QhullError
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import NoHeartError
 from ..core.grid import GRID_MM, depth_inside, grown, largest_part, within
-from ..core.slices import LUNG_EDGE_HU
+from ..core.slice_checks import LUNG_EDGE_HU
 from .heart_region import BONE_HU, OUTSIDE_AIR_HU, HeartRegion, bone_near, cut_warnings, voxels
 
 TISSUE_BETWEEN_LUNGS_HU = -160

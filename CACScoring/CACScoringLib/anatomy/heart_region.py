@@ -18,7 +18,6 @@ from scipy import ndimage
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan, ScanWarning
 from ..core.grid import GRID_MM, bounding_box, cut_ends, grown, within
-from ..core.warning_codes import run_checks
 from ..record.findings import EpicardialFat
 
 if TYPE_CHECKING:
@@ -154,7 +153,13 @@ def cut_warnings(heart: np.ndarray, coronaries: np.ndarray | None = None) -> tup
         reached = cut_ends(coronaries, (GRID_MM,) * 3, CUT_ARTERIES_MM2)
         missing_mm = {"bottom": _missing_mm(coronaries), "top": _missing_mm(coronaries[::-1]), "sides": math.inf}
         cut = [end for end in reached if missing_mm[end] > MISSING_MM]
-    return tuple(run_checks("heart ends", cut=" and ".join(cut)))
+    if not cut:
+        return ()
+    message = (
+        f"The heart region reaches the {' and '.join(cut)} of the scan: part of the heart may lie outside, and its "
+        "calcium is not counted."
+    )
+    return (ScanWarning("heart-cut", message),)
 
 
 def _missing_mm(part: np.ndarray) -> float:
@@ -187,7 +192,9 @@ def measure_epicardial_fat(
         return None, ()
     spacing_mm = scan.image.GetSpacing()
     if ends := cut_ends(pericardium, spacing_mm, CUT_MM2):
-        return None, tuple(run_checks("pericardium", cut=" and ".join(ends)))
+        cut = " and ".join(ends)
+        message = f"Epicardial fat was not measured, because the pericardium reaches the {cut} of the scan."
+        return None, (ScanWarning("epicardial-fat-cut", message),)
     fat_hu = _fat_values(scan.hu, pericardium)
     volume_cm3 = len(fat_hu) * math.prod(spacing_mm) / 1000
     surface_m2 = body_surface_m2(scan.acquisition)

@@ -19,7 +19,7 @@ from ..core.ct import CTScan, ScanWarning, mask_on_scan_grid
 from ..core.errors import NoHeartError
 from ..core.grid import GRID_MM, bounding_box, depth_inside, widened, within
 from ..core.labels import TERRITORIES
-from ..core.slices import LUNG_EDGE_HU
+from ..core.slice_checks import LUNG_EDGE_HU
 from ..models.preprocessing import TERRITORY_SPACING_MM
 from .heart_region import AROUND_LESIONS, HeartRegion, bone_near, cut_warnings, large_bone, voxels
 from .territories import ARTERIES, OUTSIDE, Territories, find_territories

@@ -21,7 +21,7 @@ from ..core.errors import NoHeartError
 from ..core.grid import Box, largest_part
 from ..core.labels import MAIN_ARTERIES, TERRITORIES
 from ..core.scan_grid import ScanGrid
-from ..core.slices import BODY_HU, LUNG_EDGE_HU
+from ..core.slice_checks import BODY_HU, LUNG_EDGE_HU
 from ..models.inference import ProcessorNetwork, predict
 from ..models.preprocessing import TERRITORY_PATCH, TERRITORY_SPACING_MM, territory_input
 

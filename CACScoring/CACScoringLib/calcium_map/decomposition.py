@@ -20,7 +20,6 @@ from ..core.errors import CTError
 from ..core.grid import Box, Grid, bounding_box
 from ..core.scan_grid import ScanGrid
 from ..core.voxels import voxels_of
-from ..core.warning_codes import checks_at, run_checks
 from ..models.inference import predict
 from ..models.preprocessing import (
     HIGH_HU,
@@ -347,7 +346,13 @@ def healthy_image(scan_image: sitk.Image, calcium_map: sitk.Image) -> sitk.Image
 
 def _saturation(hu: np.ndarray, calcium: np.ndarray) -> tuple[ScanWarning, ...]:
     count = int((hu[calcium > SATURATED_MAP_HU] > HIGH_HU).sum())
-    return tuple(run_checks("map", saturated=count, high_hu=HIGH_HU))
+    if not count:
+        return ()
+    message = (
+        f"{count} voxels of calcium exceed {HIGH_HU:g} HU, the highest value that the decomposition represents, so "
+        "their excess is missing from the calcium map and its pseudo-mass. Check whether they are metal."
+    )
+    return (ScanWarning("map-saturated", message),)
 
 
 def companions(networks: Networks) -> dict[str, LoadedModel | None]:
@@ -355,7 +360,7 @@ def companions(networks: Networks) -> dict[str, LoadedModel | None]:
     return {kind: getattr(networks, kind) for kind in ("slices", "territories", "lesions")}
 
 
-CALIBRATION_CODES = {check.code for check in checks_at("map calibration")}
+CALIBRATION_CODES = {"map-not-calibrated", "map-calibrated-for-others"}
 """Codes of the warnings of `calibration_warnings`."""
 
 
@@ -368,7 +373,19 @@ def calibration_warnings(decomposition: LoadedModel, beside: Mapping[str, Loaded
     fitted = card.validation.get("whole_method", {}).get("models", {})
     used = {kind: model.card for kind, model in {"decomposition": decomposition, **beside}.items() if model}
     names = ", ".join(model.name for kind, model in used.items() if fitted.get(kind) != model.sha256)
-    return run_checks("map calibration", uncalibrated=card.lacks_calibration, model=card.name, others=names)
+    if card.lacks_calibration:
+        message = (
+            f"The model {card.name} is not calibrated, so every lesion of its calcium map counts, whether it is "
+            "coronary calcium or not. Calibrate it on scans with known calcium."
+        )
+        return [ScanWarning("map-not-calibrated", message)]
+    if names:
+        message = (
+            f"The calibration stored with {card.name} was fitted with networks other than the present {names}, so more "
+            "lesions may be wrongly counted or excluded. Calibrate the models together."
+        )
+        return [ScanWarning("map-calibrated-for-others", message)]
+    return []
 
 
 def _check_switched(by_reader: Mapping[int, bool], heart: np.ndarray) -> None:

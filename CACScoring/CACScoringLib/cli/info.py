@@ -41,9 +41,9 @@ class InfoOptions:
 def run(options: InfoOptions, progress: Progress) -> None:
     """Print the contents. Raises CTError, OutputError."""
     from ..io.files import is_archive, unpacked
-    from ..io.image_files import quiet
+    from ..io.image_files import quiet_readers
 
-    with quiet():
+    with quiet_readers():
         if is_archive(options.ct):
             with unpacked(options.ct) as folder:
                 series, contents = _contents(folder)
@@ -88,7 +88,7 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
     from ..io.image_files import check_ct_file, read_header
     from ..io.reading import image_files
     from ..io.series import series_facts
-    from ..io.series_rule import patient_of
+    from ..io.series_rule import patient_id_or_name
 
     if not path.exists():
         raise UnreadableError(f"{path} does not exist. Give a DICOM folder or a NIfTI, NRRD or MHA file.")
@@ -126,7 +126,7 @@ def _contents(path: Path) -> tuple[list[SeriesFacts], dict[str, Any]]:
         reason = only if is_only else several
     else:
         scored, reason = _choice(path, slices, broken)
-    patients = set(map(patient_of, slices))
+    patients = set(map(patient_id_or_name, slices))
     return series, {
         "patients": len(patients),
         "series": [asdict(facts) for facts in series],

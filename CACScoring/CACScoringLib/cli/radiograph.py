@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.ct import ScanWarning
 from ..core.errors import ModelError, OutputError
 from ..core.files import LAST_FILE, OutputFolder, file_sha256, write_text_atomically
 from ..core.progress import Progress
-from ..core.warning_codes import run_checks
+from ..core.warning_codes import ScanWarning, run_check
 from ..models.cards import ModelCard, load_model
 from ..models.inference import choose_device
 from ..networks.configs import RADIOGRAPH, STANDARD_MM
@@ -125,16 +124,14 @@ def _factors(
     factors = {"age": age, "sex": sex, "body mass index": patient.bmi_kg_m2}
     missing = " and ".join(name for name, value in factors.items() if value is None)
     is_any_given = (patient.age_years, patient.sex, patient.bmi_kg_m2) != (None, None, None)
-    warnings = run_checks(
-        "factors",
-        age_difference=None if stated_age is None or age is None else abs(age - stated_age),
-        age=age,
-        stated_age=stated_age,
-        other_sex=stated_sex is not None and sex != stated_sex,
-        sex=sex,
-        stated_sex=stated_sex,
-        missing=missing if is_any_given else "",
-    )
+    difference_years = None if stated_age is None or age is None else abs(age - stated_age)
+    warnings = run_check("factors-differ", difference_years, age=age, stated_age=stated_age)
+    if stated_sex is not None and sex != stated_sex:
+        message = f"The sex given is {sex}, but the file states {stated_sex}. The given value is used."
+        warnings.append(ScanWarning("factors-differ", message))
+    if missing and is_any_given:
+        message = f"Age, sex and body mass index are used only together. None of them was used for lack of {missing}."
+        warnings.append(ScanWarning("factors-incomplete", message))
     if age is None or sex is None or patient.bmi_kg_m2 is None:
         return None, tuple(warnings)
     return Factors(age, sex, patient.bmi_kg_m2), tuple(warnings)

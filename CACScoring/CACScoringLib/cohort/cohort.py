@@ -19,7 +19,7 @@ from ..core.progress import Progress, ScanState
 from ..core.tables import table_text
 from ..core.text import abbreviated_list
 from ..core.version import available_memory_bytes
-from ..core.warning_codes import ADVICE, run_checks
+from ..core.warning_codes import ADVICE
 from ..models.cards import Calibration
 from ..models.choice import ChosenModels, ModelChoice, chosen_models
 from ..record.provenance import command_as_run
@@ -162,7 +162,8 @@ def _repeated(scans: Sequence[ScanSource], states: Sequence[ScanState]) -> list[
     for scan, state in zip(scans, states, strict=True):
         if record := read_record(state.folder):
             groups.setdefault(record.content, []).append(scan.name)
-    return run_checks("cohort", repeated=[" = ".join(names) for names in groups.values() if len(names) > 1])
+    repeated = abbreviated_list(" = ".join(names) for names in groups.values() if len(names) > 1)
+    return [ScanWarning("scans-repeated", f"Scans hold the same files: {repeated}.")] if repeated else []
 
 
 def settings_record(settings: RunSettings, models: ChosenModels) -> dict[str, object]:
@@ -258,8 +259,10 @@ class _ScanBoard:
                 self._finish(i, outcome)
             else:
                 pending.append(i)
-        for warning in run_checks("results", damaged=damaged):
-            self._progress.warning(warning)
+        if damaged:
+            count, names = len(damaged), abbreviated_list(damaged)
+            message = f"{count} results are damaged, and these scans are scored again: {names}."
+            self._progress.warning(ScanWarning("results-damaged", message))
         return pending
 
     def _run(self, pending: list[int], workers: Workers, last: bool = False) -> dict[int, str]:

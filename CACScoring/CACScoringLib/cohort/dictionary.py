@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from ..core.files import resource_rows
 from ..core.labels import SITES
 from ..core.tables import table_text
+from ..networks.configs import ESTIMATORS
 from ..record import columns as declared
 from ..record.provenance import COLUMNS as PROVENANCE
 from ..record.provenance import PATIENT_AND_JOURNAL
@@ -28,7 +29,7 @@ def all_tables(identify: bool = True, names: Iterable[str] | None = None) -> dic
         identify: With columns that identify a person.
         names: Columns of `cohort.csv`; None for those of all methods.
     """
-    of_cohort = columns(METHOD_TITLES, identify, ("vessels", "radiomics")) if names is None else names
+    of_cohort = columns(METHOD_TITLES, identify, ESTIMATORS) if names is None else names
     tables = {
         "lesions.csv": (*declared.LESIONS_CSV, *PATIENT_AND_JOURNAL),
         "features.csv": (*declared.FEATURES_CSV, *PATIENT_AND_JOURNAL),

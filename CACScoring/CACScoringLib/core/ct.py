@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from .acquisition import Acquisition
 from .errors import MaskError, NotHounsfieldError, NotVolumeError, OrientationError
-from .slices import even_step
+from .slice_checks import even_step
 from .text import printable
 from .voxels import (
     image_from_array,
@@ -30,7 +30,7 @@ from .voxels import (
     whole_labels,
 )
 from .warning_codes import ScanWarning as ScanWarning
-from .warning_codes import run_checks
+from .warning_codes import run_check
 
 if TYPE_CHECKING:
     from .grid import Grid
@@ -198,7 +198,7 @@ def scan_from_image(
     if not is_known:
         require_filled_slices(image)
         warnings += slice_warnings(image)
-    warnings += run_checks("tilt", degrees=obliquity_degrees(image))
+    warnings += run_check("oblique", obliquity_degrees(image))
     return CTScan(image, acquisition, tuple(warnings), source)
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from importlib import resources
@@ -351,9 +352,25 @@ def resource_folder(name: str) -> Path:
 
 @cache
 def resource_rows(name: str, module: str = __name__) -> list[dict[str, str]]:
-    """Return the rows of a table, such as "checks.csv", among the resources of the library that a module is part of."""
+    """Return the rows of a table, such as "columns.csv", among the resources of a module's library."""
     table = resources.files(module.partition(".")[0]) / "Resources" / name
     return list(csv.DictReader(table.read_text(encoding="utf-8").splitlines(keepends=True)))
+
+
+@cache
+def resource_blocks(folder: str, module: str = __name__) -> dict[str, dict[str, str]]:
+    """Return the blocks, by name, of the INI files of a folder among the resources of a module's library.
+
+    Lines of a value are joined by blanks.
+
+    Raises:
+        configparser.Error: A file is no INI file, or two blocks or two keys of a block have one name.
+    """
+    place = resources.files(module.partition(".")[0]) / "Resources" / folder
+    files = sorted(place.iterdir(), key=lambda file: file.name)
+    parser = ConfigParser(delimiters="=", comment_prefixes="#", interpolation=None)
+    parser.read_string("\n".join(file.read_text(encoding="utf-8") for file in files))
+    return {name: {key: " ".join(text.split()) for key, text in parser[name].items()} for name in parser.sections()}
 
 
 def user_data_folder() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .slices import MIN_BLOCKS, SOFT_TISSUE_HU, quiet_halves
+from .slice_checks import MIN_BLOCKS, SOFT_TISSUE_HU, quiet_halves
 
 MAX_RIPPLE = {0: (0.1, 12.0), 1: (0.05, 8.0), 2: (0.05, 8.0)}
 """Largest periodic change of noise along an array's axis: amplitude, and multiple of the median over all periods.

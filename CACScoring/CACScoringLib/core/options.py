@@ -214,7 +214,7 @@ def settings_from(arguments: object, settings: Settings, names: Iterable[str] | 
     return dataclasses.replace(settings, **changes)
 
 
-def rows_of(kind: type) -> dict[str, Row]:
+def panel_rows_of(kind: type) -> dict[str, Row]:
     """Return the panel rows of a dataclass's settings, by field, as panel_rows.csv declares them."""
     names, tips = {base.__name__ for base in kind.__mro__}, attribute_texts(kind)
     declared = {

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 
 from .errors import NotHounsfieldError, NotVolumeError, SliceGeometryError
 from .interpolation import interpolated_axes
-from .slices import air_offset, blank_slices, foreign_slices, repeated_slices, step_of_values
+from .slice_checks import air_offset, blank_slices, foreign_slices, repeated_slices, step_of_values
 from .text import abbreviated_list
-from .warning_codes import ScanWarning, run_checks
+from .warning_codes import ScanWarning, run_check
 
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -162,34 +162,62 @@ def value_warnings(image: sitk.Image) -> list[ScanWarning]:
     # Padding has the lowest value.
     below_air = 0 if lowest >= LOWEST_AIR_HU else int(((values < LOWEST_AIR_HU) & (values > lowest)).sum())
     offset_hu, step_hu = air_offset(values), step_of_values(values)
-    return run_checks(
-        "values",
-        below_air_share=below_air / values.size,
-        below_air=below_air,
-        lowest=lowest,
-        air_offset=offset_hu,
-        air_hu=offset_hu - 1000,
-        step=step_hu,
-        lower=130 - step_hu / 2,
-        upper=130 + step_hu / 2,
-        clipped=float((values == top).mean()) if top < CLIPPED_HU else 0.0,
-        top=top,
-    )
+    warnings = run_check("below-air", below_air / values.size, below_air=below_air, lowest=lowest)
+    if offset_hu:
+        air_hu = offset_hu - 1000
+        message = (
+            f"Air measures {air_hu:.0f} HU, and −1000 HU by definition: the values were rescaled or shifted, so the "
+            "score is wrong."
+        )
+        warnings.append(ScanWarning("air-off", message))
+    warnings += run_check("coarse-values", step_hu, lower=130 - step_hu / 2, upper=130 + step_hu / 2)
+    return warnings + run_check("values-clipped", float((values == top).mean()) if top < CLIPPED_HU else 0.0, top=top)
 
 
 def slice_warnings(image: sitk.Image) -> list[ScanWarning]:
     """Check axial slices."""
     hu = voxels_of(image)
-    names = ("slices", "rows", "columns")
+    blank: list[ScanWarning] = []
+    changed: list[ScanWarning] = []
+    if count := len(blank_slices(hu)[1]):
+        message = f"{count} slices at the ends of the scan are blank, so its images end before the volume does."
+        blank = [ScanWarning("slices-blank", message)]
+    if pairs := repeated_slices(hu):
+        count, copies = len(pairs), abbreviated_list(f"{copy} of {original}" for original, copy in pairs)
+        message = (
+            f"{count} slices are copies (slice {copies}, from 0 at the feet): images were lost, or the scan was "
+            "resampled. Lesions may be missing or doubled."
+        )
+        changed.append(ScanWarning("slices-repeated", message))
+    if periods := interpolated_axes(hu):
+        names = ("slices", "rows", "columns")
+        steps = " and ".join(f"{period:.1f} {names[axis]}" for axis, period in periods.items())
+        message = (
+            f"The noise changes every {steps}: the voxels were interpolated, or two reconstructions are mixed. "
+            "Interpolation blurs small calcium and lowers scores."
+        )
+        changed.append(ScanWarning("interpolated", message))
+    # Copies and interpolation look foreign too, and foreign slices like gaps.
+    return [*blank, *(changed or _foreign_warning(hu) or _gap_warning(hu))]
 
-    def foreign(code: str) -> list[str]:
-        return [f"{k} {reason}" for k, reason in foreign_slices(hu, code).items()]
 
-    return run_checks(
-        "slices",
-        blank=len(blank_slices(hu)[1]),
-        copies=[f"{copy} of {original}" for original, copy in repeated_slices(hu)],
-        interpolation=" and ".join(f"{period:.1f} {names[axis]}" for axis, period in interpolated_axes(hu).items()),
-        foreign=lambda: foreign("slices-foreign"),
-        jumps=lambda: foreign("slice-gaps"),
+def _foreign_warning(hu: np.ndarray) -> list[ScanWarning]:
+    if not (reasons := foreign_slices(hu, "slices-foreign")):
+        return []
+    count, foreign = len(reasons), abbreviated_list(f"{k} {reason}" for k, reason in reasons.items())
+    message = (
+        f"{count} slices do not belong where they lie (slice {foreign}; from 0 at the feet): images were changed, "
+        "exchanged or computed. Lesions may be missing or displaced."
     )
+    return [ScanWarning("slices-foreign", message)]
+
+
+def _gap_warning(hu: np.ndarray) -> list[ScanWarning]:
+    if not (reasons := foreign_slices(hu, "slice-gaps")):
+        return []
+    jumps = abbreviated_list(f"{k} {reason}" for k, reason in reasons.items())
+    message = (
+        f"The patient moved or breathed, or slices are missing (slice {jumps}; from 0 at the feet). Lesions may be "
+        "missing or doubled there."
+    )
+    return [ScanWarning("slice-gaps", message)]

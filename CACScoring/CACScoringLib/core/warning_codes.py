@@ -1,18 +1,19 @@
-"""Warnings: what their codes mean, and the checks of checks.csv that make them.
+"""Warnings: what their codes mean, and the checks that compare a quantity with limits.
 
-A row of checks.csv with a fact is a check: outside its range it makes a warning. A row without a fact is a code whose
-warning is made in code. Severity stands in each row, advice in the first row of a code.
+Each code has a block in a file of Resources/Warnings: `severe` (yes), `advice`, `option` of the command line that
+follows the advice, and advice `after_review`. A block with limits is a check, too, that `run_check` runs: `quantity`
+with its unit, `low` and `high`, values in `sound` people, and `message`. A code with several checks has a block for
+each, named by the code and a word. What is decided in code makes a `ScanWarning` there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .files import resource_rows
-from .text import abbreviated_list
+from .files import resource_blocks
 
 SEVERE: set[str] = set()
 """Codes of severe warnings: the scores may be meaningless, so the warning is shown above them."""
@@ -48,86 +49,67 @@ class ScanWarning:
 
 @dataclass(frozen=True)
 class Check:
-    """Check of one fact: a row of checks.csv.
+    """Comparison of a quantity with limits: a block of Resources/Warnings that has some.
 
     Attributes:
-        code: Code of its warning.
-        is_severe: True if its warning is severe.
-        fact: Name of the fact.
+        name: Code of its warning; a word follows if the code has several checks.
+        quantity: What is compared, with its unit.
         low: Least value without a warning.
         high: Largest value without a warning.
-        after: Codes of earlier checks that explain this one's finding, so that it is left out after them.
+        sound: Values in sound people, as text; empty if they were not measured.
         message: Message of the warning, with names of facts in braces.
     """
 
-    code: str
-    is_severe: bool
-    fact: str
+    name: str
+    quantity: str
     low: float
     high: float
-    after: tuple[str, ...]
+    sound: str
     message: str
 
+    @property
+    def code(self) -> str:
+        """Code of the warning."""
+        return self.name.partition(" ")[0]
 
-_CHECKS: dict[str, tuple[Check, ...]] = {}
-
-
-def declare(rows: Iterable[Mapping[str, str]]) -> None:
-    """Add the rows of a library's checks.csv."""
-    rows = list(rows)
-    for row in rows:
-        code = row["code"]
-        for column, texts in (("advice", ADVICE), ("option", OPTIONS), ("after_review", ADVICE_AFTER_REVIEW)):
-            if row[column]:
-                texts[code] = row[column]
-        if row["severe"]:
-            SEVERE.add(code)
-    for when in {row["when"] for row in rows if row["when"]}:
-        _CHECKS[when] = tuple(_check(row) for row in rows if row["when"] == when)
+    @property
+    def word(self) -> str:
+        """Word that distinguishes the check from others of its code; empty if there is none."""
+        return self.name.partition(" ")[2]
 
 
-def _check(row: Mapping[str, str]) -> Check:
-    return Check(
-        row["code"],
-        bool(row["severe"]),
-        row["fact"],
-        float(row["low"] or "-inf"),
-        float(row["high"] or "inf"),
-        tuple(row["after"].split()),
-        row["message"],
-    )
+CHECKS: dict[str, Check] = {}
+"""Checks by name, in the order of their blocks."""
 
 
-declare(resource_rows("checks.csv"))
+def declare(blocks: Mapping[str, Mapping[str, str]]) -> None:
+    """Add the codes and checks of a library's Resources/Warnings, by the names of their blocks."""
+    for name, block in blocks.items():
+        for key, texts in (("advice", ADVICE), ("option", OPTIONS), ("after_review", ADVICE_AFTER_REVIEW)):
+            if key in block:
+                texts[name] = block[key]
+        if "severe" in block:
+            SEVERE.add(name)
+        if "message" in block:
+            low, high = float(block.get("low", "-inf")), float(block.get("high", "inf"))
+            CHECKS[name] = Check(name, block["quantity"], low, high, block.get("sound", ""), block["message"])
 
 
-def checks_at(when: str) -> tuple[Check, ...]:
-    """Return the checks of one step of the run, in their order."""
-    return _CHECKS[when]
+declare(resource_blocks("Warnings"))
 
 
-def run_checks(when: str, **facts: Any) -> list[ScanWarning]:
-    """Compare facts with the limits of the checks of one step.
+def run_check(name: str, value: float | None, **facts: Any) -> list[ScanWarning]:
+    """Compare a quantity with the limits of a check.
 
     Args:
-        when: Step of the run: the column of checks.csv.
-        facts: Numbers by name, and what messages need beside them. A text or a list counts by its length, and a message
-            shows a list abbreviated; None and NaN are unknown and give no warning. A function gives its fact when its
-            check comes to it.
+        name: Name of the check.
+        value: The quantity, in the check's unit; None and NaN are unknown and give no warning.
+        facts: What the message needs beside value, low and high.
 
     Returns:
-        The warnings, in the order of the checks.
+        The warning, if the value lies outside the limits.
     """
-    warnings: list[ScanWarning] = []
-    for check in checks_at(when):
-        if any(warning.code in check.after for warning in warnings):
-            continue
-        fact = facts[check.fact]
-        if callable(fact):
-            fact = facts[check.fact] = fact()
-        value = len(fact) if isinstance(fact, str | list) else fact
-        if value is not None and not math.isnan(value) and not check.low <= value <= check.high:
-            texts = {name: abbreviated_list(x) if isinstance(x, list) else x for name, x in facts.items()}
-            message = check.message.format(value=value, low=check.low, high=check.high, **texts)
-            warnings.append(ScanWarning(check.code, message, check.is_severe))
-    return warnings
+    check = CHECKS[name]
+    if value is None or math.isnan(value) or check.low <= value <= check.high:
+        return []
+    return [ScanWarning(check.code, check.message.format(value=value, low=check.low, high=check.high, **facts))]

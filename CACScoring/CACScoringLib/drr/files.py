@@ -29,7 +29,7 @@ def writer_for(path: Path) -> Writer:
     """Return the writer for a file's ending. Raises OutputError for an unknown one, or a missing folder."""
     if not path.parent.is_dir() or path.is_dir():
         raise OutputError(f"{path} cannot be written: give a file in a folder that exists as --output.")
-    writers = {".png": write_png, ".dcm": write_dicom} | dict.fromkeys(IMAGE_ENDINGS, write_line_integrals)
+    writers = {".png": write_png, ".dcm": write_dicom_radiograph} | dict.fromkeys(IMAGE_ENDINGS, write_line_integrals)
     for ending, writer in writers.items():
         if path.name.lower().endswith(ending):
             return writer
@@ -51,7 +51,7 @@ def write_line_integrals(path: Path, picture: Radiograph, acquisition: Acquisiti
     _write_atomically(path, lambda temporary: sitk.WriteImage(image, str(temporary), True))
 
 
-def write_dicom(path: Path, picture: Radiograph, acquisition: Acquisition, identify: bool = False) -> None:
+def write_dicom_radiograph(path: Path, picture: Radiograph, acquisition: Acquisition, identify: bool = False) -> None:
     """Write Digital X-Ray Image Storage – For Presentation, derived, MONOCHROME2, as displayed.
 
     identify: True to add the patient's name, ID and study date. Raises OutputError.

@@ -26,7 +26,7 @@ from scipy import ndimage
 from ..core.ct import AIR_HU
 from ..core.errors import ProjectionError
 from ..core.grid import Grid
-from ..core.slices import BODY_HU
+from ..core.slice_checks import BODY_HU
 from ..core.version import core_count
 from ..core.voxels import voxels_of
 from .geometry import Geometry, Rays, in_lps_order, rays_through

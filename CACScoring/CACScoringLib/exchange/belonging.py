@@ -20,10 +20,10 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.files import LAST_FILE
 from ..core.text import printable
-from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded
 from ..io.files import real_files
 from ..io.image_files import read_header
+from ..io.series_acquisition import acquisition_of
 from ..record.score_record import InputRecord, read_result
 from ..scoring.comparison import difference_of_patients
 

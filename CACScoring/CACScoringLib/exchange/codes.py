@@ -71,7 +71,7 @@ LESIONS = Code("{lesions}", "UCUM", "lesions")
 CALIBRATION_UNIT = Code("mg/mm3/[hnsf'U]", "UCUM", "milligram per cubic millimeter and Hounsfield unit")
 
 
-def origin_of(result: ScoreResult) -> dict[str, str]:
+def provenance_texts(result: ScoreResult) -> dict[str, str]:
     """Return how a result was made, by name in ASCII; empty if that is unknown.
 
     The command has no folders of paths.

@@ -82,7 +82,7 @@ def _segment_description(result: ScoreResult, source: SourceSeries, number: int,
         # A reader assigns a lesion to its artery, but its voxels are selected by the rule.
         algorithm_type="SEMIAUTOMATIC" if reviewed else "AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
-            "CAC", family, VERSION, MANUFACTURER, parameters=cac.origin_of(result) or None
+            "CAC", family, VERSION, MANUFACTURER, parameters=cac.provenance_texts(result) or None
         ),
         tracking_uid=source.uid("tracking", label),
         tracking_id=f"CAC {label}",

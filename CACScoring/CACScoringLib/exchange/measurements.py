@@ -31,7 +31,7 @@ from ..record.rules import ScoringRules
 from ..record.scores import MethodScore, Score
 from ..results import METHOD_TITLES, ScoreResult
 from . import codes as cac
-from .codes import origin_of
+from .codes import provenance_texts
 from .images import counted_labels, segment_label, segment_numbers
 from .source import MANUFACTURER, MODEL_NAME, SourceSeries
 
@@ -177,7 +177,7 @@ def _algorithm(result: ScoreResult, group: Group) -> sr.AlgorithmIdentification:
     parameters = [f"{name} = {value}" for name, value in asdict(group.rules).items() if value is not None]
     parameters += [f"model for {m.network}: {m.name}, SHA-256 {m.sha256}" for m in result.record.models]
     if group.site is None and group.score is not None:
-        parameters += [f"{name} = {value}" for name, value in origin_of(result).items()]
+        parameters += [f"{name} = {value}" for name, value in provenance_texts(result).items()]
     return sr.AlgorithmIdentification(f"CAC {METHOD_TITLES[key]}", VERSION, parameters, manufacturer=MANUFACTURER)
 
 

@@ -170,7 +170,7 @@ def _segmentation(data: Dataset, scan: CTScan, name: str) -> sitk.Image:
     if data.SegmentationType == "FRACTIONAL":
         raise MaskError(f"{name} is a fractional segmentation. Export it as a binary one.")
     items = [item for item in data.SegmentSequence if int(item.SegmentNumber)]
-    labels = labels_of(
+    labels = labels_of_segments(
         "segment",
         name,
         [(int(item.SegmentNumber), str(item.get("SegmentLabel") or ""), coded_anatomy(item)) for item in items],
@@ -247,7 +247,9 @@ def _structures(data: Dataset, scan: CTScan, name: str) -> tuple[sitk.Image, tup
         coded[int(item.ReferencedROINumber)] = list(item.get("RTROIIdentificationCodeSequence") or ())
     drawn = [contours for contours in data.get("ROIContourSequence") or () if contours.get("ContourSequence")]
     numbers = [int(contours.ReferencedROINumber) for contours in drawn]
-    labels = labels_of("structure", name, [(n, str(rois[n].get("ROIName") or ""), coded.get(n, [])) for n in numbers])
+    labels = labels_of_segments(
+        "structure", name, [(n, str(rois[n].get("ROIName") or ""), coded.get(n, [])) for n in numbers]
+    )
     corners = [_corners(contours.ContourSequence, scan.image, name) for contours in drawn]
     combined = [
         any(contour.ContourGeometricType == "CLOSEDPLANAR_XOR" for contour in contours.ContourSequence)
@@ -461,7 +463,7 @@ def label_of(name: str, coded: Iterable[Dataset]) -> int | None:
     return int(Artery.OTHER) if CORONARY in codes else None
 
 
-def labels_of(kind: str, file_name: str, segments: Iterable[tuple[int, str, list[Dataset]]]) -> dict[int, int]:
+def labels_of_segments(kind: str, file_name: str, segments: Iterable[tuple[int, str, list[Dataset]]]) -> dict[int, int]:
     """Return the labels of segments by number.
 
     Args:

@@ -139,7 +139,7 @@ def check_series(scan: CTScan) -> None:
     _headers(scan)
 
 
-def source_of(scan: CTScan, content: dict[str, object], *voxels: sitk.Image) -> SourceSeries:
+def source_series(scan: CTScan, content: dict[str, object], *voxels: sitk.Image) -> SourceSeries:
     """Return the series of a scan.
 
     Args:

@@ -9,7 +9,7 @@ from ..core.ct import ScanWarning
 from ..results import ScoreResult
 from .images import counted_labels, segmentation_of
 from .measurements import measurements_of
-from .source import SourceSeries, check_reader, source_of
+from .source import SourceSeries, check_reader, source_series
 
 
 def dicom_warnings(result: ScoreResult) -> tuple[ScanWarning, ...]:
@@ -30,7 +30,7 @@ def source_for(result: ScoreResult, name_reader: bool = False) -> SourceSeries:
     for name in (*PSEUDONYM, "identity_digests"):
         content["acquisition"].pop(name)
     content = {"result": content, "reader": _reader(result) if name_reader else None}
-    return source_of(result.scan, content, counted_labels(result))
+    return source_series(result.scan, content, counted_labels(result))
 
 
 def write_objects(folder: Path, result: ScoreResult, name_reader: bool = False) -> None:

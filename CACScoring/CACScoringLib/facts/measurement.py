@@ -9,7 +9,7 @@ import numpy as np
 from ..anatomy.heart_region import HeartRegion
 from ..calcium_map.decomposition import DecomposedHeart
 from ..core.ct import CTScan, ScanWarning
-from ..quality.acquisition import ImageQuality
+from ..quality.examination import ImageQuality
 from ..record.findings import BloodPool, EpicardialFat, MassCalibration
 from ..record.rules import ScoringRules
 from ..record.score_record import InputRecord

@@ -24,7 +24,7 @@ from ..core.files import FACTS_FILE, file_sha256
 from ..core.grid import Grid
 from ..core.scan_grid import ScanGrid
 from ..core.version import code_sha256
-from ..quality.acquisition import ImageQuality
+from ..quality.examination import ImageQuality
 from ..quality.normalisation import REFERENCE_THICKNESS_MM
 from ..record.findings import BloodPool, EpicardialFat, MassCalibration, Normalisation
 from ..record.rules import ScoringRules

@@ -1,6 +1,6 @@
 """Checks of the headers of one stack for content that casts doubt on its images.
 
-Checks take the slices of the stack, none of them multi-frame. Those of checks.csv warn, the others raise a CTError.
+Checks take the slices of the stack, none of them multi-frame. Some warn, the others raise a CTError.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -21,12 +20,9 @@ from ..core.errors import NotHounsfieldError, NotVolumeError, UnreadableError
 from ..core.files import resource_rows
 from ..core.header_ranges import RANGES
 from ..core.text import abbreviated_list
-from ..core.warning_codes import run_checks
+from ..core.warning_codes import run_check
 from .dicom import DicomSlice, check_numbers, first_value, translate_dicom_errors, value_of
 from .pixels import pixel_bytes
-
-Facts = dict[str, Any]
-"""Facts of headers by name, of which checks.csv has the limits, and what its messages need."""
 
 MAX_PAUSE_S, MAX_PAUSE_INSIDE_S = 60.0, 3600.0
 """Longest pause between acquisitions of one scan, whose steps follow each other within seconds, and within one
@@ -98,18 +94,21 @@ def check_headers(slices: list[DicomSlice]) -> tuple[ScanWarning, ...]:
     _check_rescale(slices)
     _check_modality_table(slices)
     _check_kernel(slices)
-    facts = (_phases, _trigger_times, _missing_images, _field_of_view, _unusual_position)
-    warnings = run_checks(
-        "headers",
-        implausible=_implausible_numbers(slices),
-        unspecified=(slices[0].text("RescaleType") or "").upper() == "US",
-        differences=_differences(slices),
-        acquisitions=_acquisitions(slices),
-        uids=_repeated_uids(slices),
-        cone_beam=_is_cone_beam(slices),
-        **{name: fact for facts_of in facts for name, fact in facts_of(slices).items()},
+    checks = (
+        _unit_warning,
+        _implausible_warning,
+        _difference_warning,
+        _phase_warning,
+        _acquisition_warning,
+        _missing_warning,
+        _field_warning,
+        _uid_warning,
+        _cone_beam_warning,
+        _position_warning,
+        computed_warnings,
+        pixel_warnings,
     )
-    return (*warnings, *computed_warnings(slices), *pixel_warnings(slices))
+    return tuple(warning for check in checks for warning in check(slices))
 
 
 def _check_pixel_descriptions(slices: list[DicomSlice]) -> None:
@@ -203,11 +202,24 @@ def _is_irreversible(slice_: DicomSlice) -> bool:
 
 def pixel_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
     """Check the pixels of a CT or a radiograph."""
-    is_burned_in = any((s.text("BurnedInAnnotation") or "").upper() == "YES" for s in slices)
-    return run_checks("pixels", burned_in=is_burned_in, lossy=_is_lossy(slices))
+    warnings = []
+    if any((s.text("BurnedInAnnotation") or "").upper() == "YES" for s in slices):
+        message = "Text is burned into the image and may be mistaken for a bright structure."
+        warnings.append(ScanWarning("burned-in", message))
+    if _is_lossy(slices):
+        message = "The image was compressed with losses; faint detail may be missing."
+        warnings.append(ScanWarning("lossy-compression", message))
+    return warnings
 
 
-def _differences(slices: list[DicomSlice]) -> str:
+def _unit_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
+    if (slices[0].text("RescaleType") or "").upper() != "US":
+        return []
+    message = "The series states that its rescaled values have an unspecified unit (US); they are taken as HU."
+    return [ScanWarning("unit-unspecified", message)]
+
+
+def _difference_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
     differences = []
     for keyword, name in _COMMON.items():
         values = sorted({text for text in (s.text(keyword) for s in slices) if text is not None})
@@ -218,34 +230,39 @@ def _differences(slices: list[DicomSlice]) -> str:
     if len(slices) > count >= MIN_USUAL * len(slices):
         odd = abbreviated_list(s.name for s, rescale in zip(slices, rescales, strict=True) if rescale != usual)
         differences.append(f"rescale to HU, unlike the other slices' in {odd}")
-    return "; ".join(differences)
+    message = f"The slices of the series differ: {'; '.join(differences)}."
+    return [ScanWarning("mixed-acquisition", message)] if differences else []
 
 
-def _implausible_numbers(slices: list[DicomSlice]) -> list[str]:
-    """List the tube voltages and slice thicknesses that no CT has; they count as unknown."""
+def _implausible_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Name the tube voltages and slice thicknesses that no CT has; they count as unknown."""
     stated = {
         f"{RANGES[keyword].name} {text}"
         for keyword in ("KVP", "SliceThickness")
         for slice_ in slices
         if (text := slice_.text(keyword)) is not None and slice_.number(keyword) is None
     }
-    return sorted(stated)
+    message = f"The headers state what no CT has: {abbreviated_list(sorted(stated))}. It counts as unknown."
+    return [ScanWarning("header-implausible", message)] if stated else []
 
 
-def _phases(slices: list[DicomSlice]) -> Facts:
-    phases = sorted({p for p in (s.number("NominalPercentageOfCardiacPhase") for s in slices) if p is not None})
-    return {"phases": [f"{phase:g}" for phase in phases]}
+def _phase_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Compare the cardiac phases of slices, by their trigger times if the phases are not stated."""
+    shares = sorted({p for p in (s.number("NominalPercentageOfCardiacPhase") for s in slices) if p is not None})
+    times_ms = [t for t in (s.number("TriggerTime") for s in slices) if t is not None]
+    if times_ms and not shares:
+        first_ms, last_ms = min(times_ms), max(times_ms)
+        return run_check("cardiac-phases", last_ms - first_ms, first_ms=first_ms, last_ms=last_ms)
+    phases = abbreviated_list(f"{share:g}" for share in shares)
+    message = (
+        f"The slices show different cardiac phases ({phases} % of the cycle), so lesions may be missing, doubled or "
+        "cut."
+    )
+    return [ScanWarning("cardiac-phases", message)] if len(shares) > 1 else []
 
 
-def _trigger_times(slices: list[DicomSlice]) -> Facts:
-    times = [t for t in (s.number("TriggerTime") for s in slices) if t is not None]
-    if not times or any(s.number("NominalPercentageOfCardiacPhase") is not None for s in slices):
-        return {"trigger_range_ms": None}
-    return {"trigger_range_ms": max(times) - min(times), "first_ms": min(times), "last_ms": max(times)}
-
-
-def _acquisitions(slices: list[DicomSlice]) -> str:
-    """Return reasons why a stack may join acquisitions between which the patient may have moved."""
+def _acquisition_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Warn of a stack that may join acquisitions between which the patient may have moved."""
     causes = []
     if (frames := len({uid for uid in (s.text("FrameOfReferenceUID") for s in slices) if uid})) > 1:
         causes.append(f"positions in {frames} frames of reference, which have no common origin")
@@ -259,7 +276,8 @@ def _acquisitions(slices: list[DicomSlice]) -> str:
         causes.append(f"{len(starts)} acquisitions, begun up to {pauses_s[0] / 60:.0f} minutes after each other")
     elif pauses_s[1] > MAX_PAUSE_INSIDE_S:
         causes.append(f"images acquired up to {pauses_s[1] / 3600:.0f} hours after each other under one number")
-    return " and ".join(causes)
+    message = f"The series joins {' and '.join(causes)}: parts may be missing, doubled or displaced."
+    return [ScanWarning("several-acquisitions", message)] if causes else []
 
 
 def _longest_pause_s(times: Iterable[datetime]) -> float:
@@ -281,39 +299,50 @@ def _acquisition_time(slice_: DicomSlice) -> datetime | None:
         return None
 
 
-def _missing_images(slices: list[DicomSlice]) -> Facts:
-    """Count the images that acquisitions state beyond those of the series."""
+def _missing_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Compare the number of images that acquisitions state with the series."""
     totals: dict[str | None, float] = {}
     counts = Counter(slice_.text("AcquisitionNumber") for slice_ in slices)
     for slice_ in slices:
         number = slice_.text("AcquisitionNumber")
         totals[number] = max(totals.get(number, 0.0), slice_.number("ImagesInAcquisition") or 0.0)
     missing = sum(max(0.0, totals[number] - counts[number]) for number in counts)
-    return {"missing": missing, "stated": sum(totals.values()), "count": len(slices)}
+    stated, count = sum(totals.values()), len(slices)
+    message = (
+        f"The headers state {stated:.0f} images in the acquisition, and the series holds {count}: {missing:.0f} may be "
+        "missing at its ends."
+    )
+    return [ScanWarning("images-missing", message)] if missing else []
 
 
-def _field_of_view(slices: list[DicomSlice]) -> Facts:
+def _field_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
     """Compare the width by pixel spacing and image size with the reconstruction diameter."""
     first = slices[0]
     diameter_mm, spacing = first.number("ReconstructionDiameter"), first.numbers("PixelSpacing", 2)
     rows, columns = first.number("Rows"), first.number("Columns")
     if not (diameter_mm and spacing and rows and columns):
-        return {"field": None}
+        return []
     width_mm = max(rows * spacing[0], columns * spacing[1])
-    return {"field": width_mm / diameter_mm, "width_mm": width_mm, "diameter_mm": diameter_mm}
+    return run_check("pixel-size-implausible", width_mm / diameter_mm, width_mm=width_mm, diameter_mm=diameter_mm)
 
 
-def _is_cone_beam(slices: list[DicomSlice]) -> bool:
-    """True for cone-beam and megavoltage CT, by what manufacturers write."""
+def _cone_beam_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Warn of cone-beam and megavoltage CT, by what manufacturers write."""
     keywords = ("ImageType", "SeriesDescription", "ProtocolName", "ScanOptions", "ManufacturerModelName")
     texts = " ".join(dict.fromkeys(s.text(keyword) or "" for s in slices for keyword in keywords))
-    return _CONE_BEAM.search(texts) is not None
+    message = (
+        "The images are cone-beam or megavoltage CT, whose values are no HU of diagnostic CT: scatter or spectrum "
+        "shifts them by up to hundreds of HU."
+    )
+    return [ScanWarning("cone-beam", message)] if _CONE_BEAM.search(texts) else []
 
 
-def _repeated_uids(slices: list[DicomSlice]) -> int:
+def _uid_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
     """Count the files with the image UID of another one; the frames of a multi-frame file share theirs."""
     uids = [uid for uid in (s.text("SOPInstanceUID") for s in slices if s.frame is None) if uid]
-    return len(uids) - len(set(uids))
+    count = len(uids) - len(set(uids))
+    message = f"{count} slices have the SOP Instance UID of another one, so DICOM results cannot refer to them."
+    return [ScanWarning("uids-repeated", message)] if count else []
 
 
 def _names_of_computed(slices: list[DicomSlice]) -> tuple[set[str], set[str], set[str], set[str]]:
@@ -350,12 +379,34 @@ def _is_plain(text: str) -> bool:
 
 def computed_warnings(slices: list[DicomSlice]) -> list[ScanWarning]:
     """Check whether images were computed from others."""
-    names = zip(("computed", "described", "unknown", "reformatted"), _names_of_computed(slices), strict=True)
-    return run_checks("computed", **{kind: sorted(terms) for kind, terms in names})
+    names_of_kinds = (abbreviated_list(sorted(terms)) for terms in _names_of_computed(slices))
+    computed, described, unknown, reformatted = names_of_kinds
+    if computed:
+        message = (
+            f"The images were computed from others ({computed} in image type or series description), such as virtual "
+            "non-contrast, monoenergetic, averaged or projected ones. Their values may differ from those of usual CT."
+        )
+        return [ScanWarning("derived-image", message)]
+    if described:
+        message = (
+            f"The series description ({described}) names images computed from others, but the image type says that "
+            "these are original. Check which it is."
+        )
+        return [ScanWarning("derived-image", message, severe=False)]
+    if unknown:
+        message = (
+            f"The images are derived ({unknown}), and no description names a usual reconstruction. Their values may "
+            "differ from those of usual CT."
+        )
+        return [ScanWarning("derived-image", message, severe=False)]
+    if reformatted:
+        message = f"The slices were cut from a reconstructed volume ({reformatted})."
+        return [ScanWarning("reformatted-image", message)]
+    return []
 
 
-def _unusual_position(slices: list[DicomSlice]) -> Facts:
-    """Find axial slices of a supine patient that are not stored with the front of the patient up.
+def _position_warning(slices: list[DicomSlice]) -> list[ScanWarning]:
+    """Warn of axial slices of a supine patient that are not stored with the front of the patient up.
 
     Patient Position describes the patient in the scanner (PS3.3 C.7.3.1.1.2), not the stored images, so it excludes no
     Image Orientation; but scanners store axial slices of supine patients in this way.
@@ -363,8 +414,12 @@ def _unusual_position(slices: list[DicomSlice]) -> Facts:
     first = slices[0]
     position, directions = first.text("PatientPosition"), first.numbers("ImageOrientationPatient", 6)
     if position not in ("HFS", "FFS") or directions is None or "DERIVED" in (first.text("ImageType") or "").upper():
-        return {"unusual_position": None}
+        return []
     is_axial = max(abs(directions[2]), abs(directions[5])) < 0.5
     front_is_up = directions[4] > 0.5 and (position == "FFS" or directions[0] > 0.5)
     listed = ", ".join(f"{d:g}" for d in directions)
-    return {"unusual_position": is_axial and not front_is_up, "position": position, "directions": listed}
+    message = (
+        f"The patient lay supine ({position}), for which the image orientation ({listed}) is unusual. Left and right, "
+        "or front and back, may be exchanged."
+    )
+    return [ScanWarning("patient-position", message)] if is_axial and not front_is_up else []

@@ -18,7 +18,6 @@ from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning, whole_hu
 from ..core.errors import NotHounsfieldError, SliceGeometryError, UnreadableError
 from ..core.text import printable
-from ..core.warning_codes import run_checks
 from .files import check_is_file, incompleteness, path_for_itk
 from .voxel_checks import (
     MAX_VOXELS,
@@ -81,10 +80,24 @@ def read_ct_image(path: Path) -> tuple[sitk.Image, Acquisition, tuple[ScanWarnin
     """
     reader = read_ct_header(path)
     image = _read_voxels(path, reader)
-    geometry = {"no_geometry": _has_no_geometry(image), "no_orientation": _has_no_orientation(image)}
-    warnings = tuple(run_checks("image", **geometry))
     acquisition = Acquisition(FORMATS[reader.GetImageIO()])
-    return whole_hu(image, abs(_number(image, "scl_slope"))), acquisition, warnings
+    return whole_hu(image, abs(_number(image, "scl_slope"))), acquisition, _geometry_warnings(image)
+
+
+def _geometry_warnings(image: sitk.Image) -> tuple[ScanWarning, ...]:
+    if _has_no_geometry(image):
+        message = (
+            "The file gives voxels of exactly 1×1×1 mm at the origin: its geometry was probably lost, in which case "
+            "areas, volumes and scores are wrong. Compare it with the DICOM series."
+        )
+        return (ScanWarning("geometry-unknown", message),)
+    if _has_no_orientation(image):
+        message = (
+            "The NIfTI file does not state its orientation (qform and sform are 0); the third axis is taken to run "
+            "from feet to head. Check the images."
+        )
+        return (ScanWarning("geometry-unknown", message),)
+    return ()
 
 
 def read_ct_header(path: Path) -> sitk.ImageFileReader:
@@ -198,7 +211,7 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_readers() -> Iterator[None]:
     """Suppress console warnings of ITK and pydicom about faults that are reported as CTError or ScanWarning."""
     has_display = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
@@ -214,7 +227,7 @@ def quiet() -> Iterator[None]:
 def _translate_itk_errors(path: Path) -> Iterator[None]:
     """Turn errors of ITK and the system into a CTError."""
     try:
-        with quiet():
+        with quiet_readers():
             yield
     except OSError as error:
         raise UnreadableError(f"{path.name} cannot be opened ({error.strerror}). Check its permissions.") from error

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from ..core.ct import AIR_HU, HIGHEST_AIR_HU, ScanWarning, padded_corners
 from ..core.errors import NotHounsfieldError, UnreadableError
-from ..core.warning_codes import run_checks
+from ..core.text import abbreviated_list
 from .dicom import DicomSlice, open_dicom, read_bounded, translate_dicom_errors, value_of
 
 if TYPE_CHECKING:
@@ -93,8 +93,14 @@ def read_hu(slices: Sequence[DicomSlice]) -> tuple[np.ndarray, tuple[ScanWarning
             tissue_padding.add(f"{padding_hu:g}")
     _check_continuous(volume, slices, rescales)
     _check_not_inverted(volume, slices)
-    is_unclear = bool(tissue_padding) and not padded_corners(volume).any()
-    return volume, tuple(run_checks("padding", tissue_values=sorted(tissue_padding) if is_unclear else []))
+    if not tissue_padding or padded_corners(volume).any():
+        return volume, ()
+    values_hu = abbreviated_list(sorted(tissue_padding))
+    message = (
+        f"The header's padding value ({values_hu} HU) is a tissue value, so padding cannot be distinguished from "
+        "tissue and was left as it is."
+    )
+    return volume, (ScanWarning("padding-among-tissue", message),)
 
 
 def stored_values(slice_: DicomSlice) -> np.ndarray:

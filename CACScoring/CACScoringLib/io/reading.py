@@ -23,7 +23,7 @@ from ..core.text import SERIES, printable
 from ..core.voxels import voxels_of, whole_labels
 from .dicom import find_slices, is_dicom, read_multi_frame, read_slices
 from .files import SPLIT, files_below, incompleteness, is_archive, is_split, unpacked
-from .image_files import quiet, read_ct_image, read_header, read_image
+from .image_files import quiet_readers, read_ct_image, read_header, read_image
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -62,7 +62,7 @@ def read_ct(path: Path | str, series: str | int | None = None) -> CTScan:
         3.0
     """
     path, choice = Path(path), None if series is None else str(series)
-    with quiet():
+    with quiet_readers():
         if not is_archive(path):
             return _read(path, choice)
         with unpacked(path) as folder:

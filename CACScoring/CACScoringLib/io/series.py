@@ -17,11 +17,18 @@ import numpy as np
 from ..core.ct import CTScan, ScanWarning, scan_from_image, with_warnings
 from ..core.errors import CTError, NotCTError, NotVolumeError, SeriesChoiceError, SliceGeometryError, UnreadableError
 from ..core.text import SERIES, abbreviated_list, printable
-from .acquisition import acquisition_of, clock, free_text
 from .dicom import DicomSlice, first_value, is_dicom, name_pattern, read_slice
 from .headers import check_headers
-from .image_files import quiet
-from .series_rule import HEART_LENGTH_MM, SeriesFacts, best_series, choice_warning, facts_of, patient_of
+from .image_files import quiet_readers
+from .series_acquisition import acquisition_of, clock, free_text
+from .series_rule import (
+    HEART_LENGTH_MM,
+    SeriesFacts,
+    best_series,
+    choice_warning,
+    patient_id_or_name,
+    series_properties,
+)
 from .stack import read_stack, stack_of, without_strays
 
 _PHASES = {"NominalPercentageOfCardiacPhase": "% of the cycle", "TriggerTime": "ms after the R wave"}
@@ -68,7 +75,7 @@ class SeriesCandidate:
     @cached_property
     def facts(self) -> SeriesFacts:
         """Properties by which the rule chooses."""
-        return replace(facts_of(self.label, self.uid, self.slices), acquisition=self.acquisition)
+        return replace(series_properties(self.label, self.uid, self.slices), acquisition=self.acquisition)
 
     def __str__(self) -> str:
         description = free_text(self.slices, "SeriesDescription") or "no description"
@@ -197,7 +204,7 @@ def choose_candidates(
 
 def _require_one_patient(candidates: list[SeriesCandidate], noun: str) -> None:
     """Raise SeriesChoiceError for series of several patients, which names each. noun: What the candidates are."""
-    count = len({patient_of(candidate.slices[0]) for candidate in candidates})
+    count = len({patient_id_or_name(candidate.slices[0]) for candidate in candidates})
     if count > 1:
         lines = "\n".join(f"{candidate}, {candidate.facts.origin}" for candidate in candidates)
         raise SeriesChoiceError(
@@ -403,7 +410,7 @@ def find_series(folder: Path) -> tuple[dict[str | None, str | None], int]:
     numbers: dict[str | None, str | None] = {}
     placed: set[str | None] = set()
     broken = 0
-    with quiet():
+    with quiet_readers():
         for name in sorted(entry.name for entry in os.scandir(folder)):  # a folder may hold a million files
             path = folder / name
             try:

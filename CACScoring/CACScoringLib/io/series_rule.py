@@ -17,9 +17,9 @@ from ..core.acquisition import agent_named
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from ..core.text import printable
-from .acquisition import contrast_agent_of, free_text
 from .dicom import DicomSlice, first_value
 from .headers import check_headers, computed_warnings, density_of_kernel
+from .series_acquisition import contrast_agent_of, free_text
 from .stack import stack_of, without_strays
 
 THICKNESS_MM = (2.5, 3.0)
@@ -149,7 +149,7 @@ class SeriesFacts:
         return f"{self.label} ({', '.join([self.description or 'no description', *self.properties])})"
 
 
-def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
+def series_properties(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
     """Return the properties of one series or cardiac phase."""
     from .multi_frame import single_frames  # loads pydicom
 
@@ -184,12 +184,12 @@ def facts_of(label: str, uid: str, slices: Sequence[DicomSlice]) -> SeriesFacts:
         is_computed=bool(computed_warnings(images) or density_of_kernel(images)),
         fault=fault,
         folder=os.path.commonpath([slice_.path.parent for slice_ in images]),
-        patient=patient_of(first),
+        patient=patient_id_or_name(first),
         acquired=" ".join(filter(None, (_acquired(first, "Date"), _acquired(first, "Time").partition(".")[0]))),
     )
 
 
-def patient_of(slice_: DicomSlice) -> str:
+def patient_id_or_name(slice_: DicomSlice) -> str:
     """Return the patient's ID, else the name; empty without both."""
     return slice_.text("PatientID") or slice_.text("PatientName") or ""
 

@@ -18,7 +18,6 @@ import SimpleITK as sitk
 from ..core.ct import ScanWarning, whole_hu
 from ..core.errors import CTError, NotVolumeError, SliceGeometryError
 from ..core.text import abbreviated_list
-from ..core.warning_codes import run_checks
 from .dicom import DicomSlice, check_numbers
 from .image_files import ORTHONORMAL_TOLERANCE, SHEARED, check_spacing
 from .pixels import read_hu, stored_values
@@ -82,7 +81,10 @@ def without_strays(slices: Sequence[DicomSlice]) -> tuple[list[DicomSlice], tupl
     strays = [s for s in images if id(s) not in stack_ids]
     kinds = {"localizers": localizers, "copies of slices": copies, "images that do not belong to its stack": strays}
     causes = [f"{len(s)} {kind} ({abbreviated_list(x.name for x in s)})" for kind, s in kinds.items() if s]
-    return stack, tuple(run_checks("stack", left_out="; ".join(causes)))
+    if not causes:
+        return stack, ()
+    message = f"These images of the series were left out: {'; '.join(causes)}."
+    return stack, (ScanWarning("images-left-out", message),)
 
 
 def _complete_stack(slices: list[DicomSlice]) -> list[DicomSlice]:

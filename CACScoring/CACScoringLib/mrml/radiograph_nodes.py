@@ -19,7 +19,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from ..core.errors import CTError, UnreadableError
 from ..core.files import parse_json, read_file
 from ..core.grid import Grid
-from ..core.slices import BODY_HU
+from ..core.slice_checks import BODY_HU
 from ..drr.pictures import CALCIUM_FULL, PlacedRadiograph, Stand
 from ..io.image_files import read_image
 from ..networks.configs import STANDARD_MM

@@ -343,6 +343,8 @@ class Role:
         title: Name in reports and panels.
         extras: Extras that it needs beside the base.
         estimate: Number that it estimates of a whole scan, "total" or "probability"; empty for none.
+        estimator: Module in the room `whole_scan`, and function, that estimates; empty for none.
+        doubts: Codes of warnings about an estimate outside its calibration range.
     """
 
     config: type[Config]
@@ -353,6 +355,8 @@ class Role:
     title: str = ""
     extras: tuple[str, ...] = ()
     estimate: str = ""
+    estimator: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 _TERRITORIES = "Segmentation of the heart, and of the territories of its arteries, valves and great vessels, on CT"
@@ -380,11 +384,15 @@ ESTIMATORS = {
         *(VesselNetConfig, "vessels.VesselNet", "Scores by artery", "vesselsModel", True, "Vessel regression"),
         extras=("torch",),
         estimate="total",
+        estimator="vessels.vessel_estimate",
+        doubts=("vessels-beyond-training", "vessels-heart-cut"),
     ),
     RADIOMICS: Role(
         *(RadiomicsConfig, "radiomics.RadiomicsNet", "Any calcium", "radiomicsModel", True, "Radiomics"),
         extras=("torch", "radiomics"),
         estimate="probability",
+        estimator="radiomics.radiomics_estimate",
+        doubts=("unlike-training",),
     ),
 }
 """Networks of whole-scan estimates, by name."""

@@ -11,7 +11,7 @@ What the paper leaves open, and what is done here:
 - The dense layers have a ReLU between them.
 - Tokens of the vision transformer hold 4 × width numbers, as the convolutional network's features do; layers are
   normalised first (pre-norm), with GELU; its head is one layer after a normalisation.
-- Scores are normalised by the largest of one artery in the training (`whole_scan.vessels.normalise`).
+- Scores are normalised by the largest of one artery in the training (`whole_scan.vessels.normalised_scores`).
 """
 
 from __future__ import annotations

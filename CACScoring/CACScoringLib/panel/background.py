@@ -25,7 +25,7 @@ def write_call(folder: Path, function: Callable[..., Any], arguments: tuple[Any,
         pickle.dump((function, arguments), file, pickle.HIGHEST_PROTOCOL)
 
 
-def read_result(folder: Path) -> Any:
+def returned_value(folder: Path) -> Any:
     """Return what the function of a folder returned."""
     return pickle.loads((folder / _RESULT).read_bytes())
 

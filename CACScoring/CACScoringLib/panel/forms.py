@@ -17,7 +17,7 @@ import qt
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange
 
-from ..core.options import Row, command_line, rows_of
+from ..core.options import Row, command_line, panel_rows_of
 
 
 class Form:
@@ -36,7 +36,7 @@ class Form:
 
     @cached_property
     def _rows(self) -> dict[str, Row]:
-        return rows_of(self.kind)
+        return panel_rows_of(self.kind)
 
     @cached_property
     def _defaults(self) -> dict[str, Any]:

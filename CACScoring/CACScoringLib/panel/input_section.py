@@ -19,9 +19,9 @@ from ..core.errors import CTError
 from ..networks.configs import ESTIMATORS, ROLES, SCORING
 from . import scan_facts
 from .lifecycle import PanelSection
-from .packages import CLINICAL_REQUIREMENTS, RADIOMICS_REQUIREMENTS, REQUIREMENTS, TORCH_REQUIREMENTS, hasGraphicsCard
+from .packages import CLINICAL_REQUIREMENTS, EXTRAS, REQUIREMENTS, TORCH_REQUIREMENTS, hasGraphicsCard
 from .parameters import MODELS, RULES, SWITCHES, CACScoringParameterNode, Device, Method
-from .widgets import askForFile, dataOf, fillBox, quiet, say
+from .widgets import askForFile, blocked_signals, dataOf, fillBox, say
 
 if TYPE_CHECKING:
     from ..models.cards import StoredModel
@@ -127,7 +127,8 @@ def scoringRequirements(state: CACScoringParameterNode) -> tuple[str, ...]:
         estimators = estimator_models((ALL,), [model for model in list_models() if model.card.name in names])
     except CTError:  # the run reports it
         estimators = {}
-    return RADIOMICS_REQUIREMENTS if "radiomics" in estimators else TORCH_REQUIREMENTS
+    extras = dict.fromkeys(("torch", *(extra for network in estimators for extra in ESTIMATORS[network].extras)))
+    return (*REQUIREMENTS, *(package for extra in extras for package in EXTRAS[extra]))
 
 
 _ASK = "?"
@@ -272,15 +273,15 @@ class InputSection(PanelSection):
         self.lesions.show(state)
         for label in slicer.util.findChildren(ui.heartSelector, name="label_Message"):
             label.setVisible(state.inputHeart is not None and bool(label.text))  # a heart is optional
-        with quiet(ui.heartSelector):
+        with blocked_signals(ui.heartSelector):
             ui.heartSelector.setCurrentNode(state.inputHeart)
             ui.heartSelector.setCurrentSegmentID(state.inputHeartSegment)
         self._models.show(state)
         networks = state.method == Method.BOTH
         for widget in (*self._models.boxes.values(), ui.deviceBox):
             widget.setEnabled(networks and not running)
-        for widget in (ui.vesselsModelBox, ui.radiomicsModelBox):
-            widget.setEnabled(networks and not running and state.secondOpinions)
+        for network in ESTIMATORS:
+            self._models.boxes[MODELS[network]].setEnabled(networks and not running and state.secondOpinions)
         # A scene from another computer may have this on without an installed model; it can be switched off.
         possible = any(self._models.counts[network] for network in ESTIMATORS) or state.secondOpinions
         ui.wholeScanBox.setEnabled(networks and not running and possible)

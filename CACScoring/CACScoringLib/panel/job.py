@@ -239,7 +239,7 @@ class BackgroundJob:
             folder = Path(name)
             yield from inThread(lambda: background.write_call(folder, function, arguments))
             yield from self.run([name], module="panel.background")
-            return (yield from inThread(lambda: background.read_result(folder)))
+            return (yield from inThread(lambda: background.returned_value(folder)))
 
     def _step(self) -> None:
         steps = self.steps

@@ -43,11 +43,11 @@ REQUIREMENTS = requirementsIn(MODULE_FOLDER / "Resources" / "requirements.txt")
 CLINICAL_REQUIREMENTS = tuple(line for line in REQUIREMENTS if line.startswith(("jinja2", "psutil")))
 """Packages of the Score button for the clinical rule alone: report pages, and ending a worker's processes."""
 
-TORCH_REQUIREMENTS = (*REQUIREMENTS, TORCH, "monai>=1.6")
-"""Packages of radiographs, whole-scan estimates and networks on a graphics card."""
+EXTRAS = {"torch": (TORCH, "monai>=1.6"), "radiomics": ("mirp>=2.5",)}
+"""Packages of networks by the names of their extras (`networks.configs.Role`)."""
 
-RADIOMICS_REQUIREMENTS = (*TORCH_REQUIREMENTS, "mirp>=2.5")
-"""Packages of the whole-scan estimate by radiomics."""
+TORCH_REQUIREMENTS = (*REQUIREMENTS, *EXTRAS["torch"])
+"""Packages of radiographs, whole-scan estimates and networks on a graphics card."""
 
 DICOM_REQUIREMENTS = ("highdicom>=0.28", "scikit-image>=0.25")
 """Packages of results as DICOM objects, and of reviews read from them."""

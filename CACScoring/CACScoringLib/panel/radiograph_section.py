@@ -219,8 +219,8 @@ class RadiographSection(PictureSection):
 
     def _fillInPatient(self, path: Path) -> None:
         """Fill in age and sex from a DICOM file, or set them to unknown."""
-        from ..io.acquisition import acquisition_of
         from ..io.dicom import is_dicom, read_slice
+        from ..io.series_acquisition import acquisition_of
 
         age, sex = None, None
         try:

@@ -14,6 +14,7 @@ from slicer.i18n import tr as _
 
 from ..core.errors import CTError, OutputError
 from ..core.labels import MAIN_ARTERIES, SITE_COLOURS, Artery
+from ..networks.configs import ESTIMATORS
 from . import scan_facts, widgets
 from .job import BackgroundJob, Steps
 from .lifecycle import PanelSection, Signal
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from ..review.scene import SceneReview
     from ..whole_scan.estimates import Agreement, WholeScanEstimate
 
-
-_RANGE_WARNINGS = {"vessels": ("vessels-beyond-training", "vessels-heart-cut"), "radiomics": ("unlike-training",)}
-"""Codes of warnings about an estimate outside its calibration range, by network."""
 
 _NOTE_MILLISECONDS = 15_000
 """Time for which the panel states that results were written or copied."""
@@ -246,8 +244,8 @@ def _showEstimates(ui, review: SceneReview | None) -> None:
 
     results, by_artery = review.results(), any(estimate.record.agatston for estimate in estimates)
     doubts = {
-        network: [warning.message for warning in review.warnings if warning.code in codes]
-        for network, codes in _RANGE_WARNINGS.items()
+        network: [warning.message for warning in review.warnings if warning.code in role.doubts]
+        for network, role in ESTIMATORS.items()
     }
     columns = [
         [

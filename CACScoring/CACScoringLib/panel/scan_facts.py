@@ -38,7 +38,7 @@ def scanFacts(volume: vtkMRMLScalarVolumeNode) -> tuple[list[str], list[str]]:
 
     Both are known without the heart.
     """
-    from ..quality.acquisition import examine
+    from ..quality.examination import examine
 
     data = volume.GetImageData()
     if data is None or data.GetPointData().GetScalars() is None:
@@ -95,9 +95,9 @@ def _voxelsOf(data) -> np.ndarray:
 
 def acquisitionOf(volume: vtkMRMLScalarVolumeNode) -> Acquisition | None:
     """Return the acquisition from the first DICOM file of a volume; None if that file is unknown or gone."""
-    from ..io.acquisition import acquisition_of
     from ..io.dicom import read_slice
     from ..io.multi_frame import single_frames
+    from ..io.series_acquisition import acquisition_of
 
     uids, database = instanceUIDs(volume), openDatabase()
     path = database.fileForInstance(uids[0]) if uids and database is not None else ""

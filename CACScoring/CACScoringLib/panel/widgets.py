@@ -62,7 +62,7 @@ def say(label, text: str) -> None:
 
 
 @contextlib.contextmanager
-def quiet(widget) -> Iterator[None]:
+def blocked_signals(widget) -> Iterator[None]:
     """Block a widget's signals."""
     blocked = widget.blockSignals(True)
     try:
@@ -84,7 +84,7 @@ def fillBox(box, choices: Sequence[tuple[str, object]], selected: object, absent
     choices = list(choices)
     if absent and selected not in [data for _text, data in choices]:
         choices.append((absent, selected))
-    with quiet(box):
+    with blocked_signals(box):
         if choices != [(box.itemText(n), box.itemData(n)) for n in range(box.count)]:
             box.clear()
             for text, data in choices:
@@ -210,7 +210,7 @@ def watchPath(edit, onChanged: Callable[..., None], filters=ctk.ctkPathLineEdit.
 def showPath(edit, path: str) -> None:
     """Show a path without a signal."""
     if edit.currentPath != path:
-        with quiet(edit):
+        with blocked_signals(edit):
             edit.setCurrentPath(path)
 
 

@@ -79,7 +79,7 @@ class CalibrationRange:
         return cls(ranges)
 
     def familiarity(self, facts: Facts, has_metal: bool = False) -> Familiarity:
-        """Rate a scan by its facts (`facts_of`). has_metal: True for metal in the arteries, out of any range."""
+        """Rate a scan by its `calibration_facts`. has_metal: True for metal in the arteries, out of any range."""
         excesses = []
         for name, (low, high, width) in self.ranges.items():
             stated = facts.get(name)
@@ -101,7 +101,7 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def facts_of(scan: CTScan, blood: BloodPool | None, heart: np.ndarray) -> dict[str, float | None]:
+def calibration_facts(scan: CTScan, blood: BloodPool | None, heart: np.ndarray) -> dict[str, float | None]:
     """Return FACTS of a scan. heart: Mask on its grid."""
     return _facts(scan.image.GetSpacing(), scan.acquisition, blood, heart)
 

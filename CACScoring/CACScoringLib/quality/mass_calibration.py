@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from ..core.acquisition import Acquisition
 from ..core.ct import CTScan
 from ..core.errors import CTError, MaskError, TableError
-from ..core.slices import BODY_HU
+from ..core.slice_checks import BODY_HU
 from ..core.tables import read_table
 from ..record.findings import MassCalibration
 

@@ -26,7 +26,7 @@ from scipy import fft, ndimage
 from ..core.ct import AIR_HU, CTScan
 from ..core.errors import CTError
 from ..core.grid import Grid
-from ..core.warning_codes import ScanWarning, run_checks
+from ..core.warning_codes import ScanWarning
 from ..record.findings import Normalisation
 
 MODES = ("auto", "on", "off")
@@ -142,17 +142,27 @@ def normalised(scan: CTScan, normalisation: Normalisation | None) -> CTScan:
 
 def normalisation_warnings(normalisation: Normalisation) -> list[ScanWarning]:
     """Report what was done to a scan before it was scored, or was left undone."""
-    is_filtered, is_sharp = bool(normalisation.gain), normalisation.out_of_range
-    return run_checks(
-        "normalisation",
-        averaged=bool(normalisation.slice_weights),
-        thickness_mm=REFERENCE_THICKNESS_MM,
-        filtered_sharp=is_filtered and is_sharp,
-        filtered=is_filtered,
-        sharp=is_sharp and not is_filtered,
-        mtf=normalisation.sharpness or 0.0,
-        limit=normalisation.limit,
-    )
+    warnings = []
+    if normalisation.slice_weights:
+        message = (
+            "The slices are thin, or thin and noisy, so each was averaged with its neighbours to "
+            f"{REFERENCE_THICKNESS_MM:g} mm before scoring. All scores are those of the averaged scan; the pictures "
+            "show the original."
+        )
+        warnings.append(ScanWarning("slices-averaged", message))
+    mtf, limit = normalisation.sharpness or 0.0, normalisation.limit
+    sharper = f"because its kernel is sharper than the calibration range (MTF {mtf:.2f} at 0.3/mm, limit {limit:.2f})"
+    if normalisation.gain:
+        reason = f", {sharper}" if normalisation.out_of_range else ""
+        message = (
+            f"The scan was filtered to a soft kernel before scoring{reason}. All scores are those of the filtered "
+            "scan; the pictures show the original."
+        )
+        warnings.append(ScanWarning("kernel-normalised", message))
+    elif normalisation.out_of_range:
+        message = f"The scan was scored as it is, {sharper}. Streaks and noise may be counted as calcium."
+        warnings.append(ScanWarning("kernel-sharp", message))
+    return warnings
 
 
 def _gain(measured: Sharpness) -> tuple[float, ...]:

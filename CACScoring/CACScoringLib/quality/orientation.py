@@ -16,9 +16,9 @@ from ..anatomy.heart_region import OUTSIDE_AIR_HU, voxels
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import OrientationError
 from ..core.grid import GRID_MM, largest_part
-from ..core.slices import LUNG_EDGE_HU
+from ..core.slice_checks import LUNG_EDGE_HU
 from ..core.text import UNUSUAL
-from ..core.warning_codes import run_checks
+from ..core.warning_codes import run_check
 
 THRESHOLD_HU = 130.0
 """Bone lies above."""
@@ -163,16 +163,19 @@ def contrary_findings(places: Mapping[str, float]) -> list[list[str]]:
     """
     behind, in_front = places["bone_behind_cm2"], places["bone_in_front_cm2"]
     airway_above, airway_below = places["airway_above"], places["airway_below"]
-    facts = {
-        **places,
-        "bone_in_front": in_front >= max(SPINE_CM2, TURNED_SPINE * behind),
-        "heart_right_mm": -places["heart_left_mm"],
-        "airway_below_heart": airway_below >= AIRWAY_VOXELS and airway_above < airway_below / 10,
-        "apex_up_mm": places["apex_left_mm"] + places["apex_front_mm"],
-    }
-    back, to_left, beside, up = (
-        [clause.message for clause in run_checks(direction, **facts)] for direction in ("back", "left", "beside", "up")
-    )
+    back = []
+    if in_front >= max(SPINE_CM2, TURNED_SPINE * behind):
+        back = [
+            f"the spine lies in front of the heart ({in_front:.0f} cm² of bone, behind it {behind:.0f} cm²)",
+        ]
+    back += _contrary("spine", places["spine_behind_mm"])
+    back += _contrary("apex-front", places["apex_front_mm"])
+    to_left = _contrary("heart", places["heart_left_mm"], right_mm=-places["heart_left_mm"])
+    beside = _contrary("aorta", places["aorta_left"]) + _contrary("tissue", places["tissue_left"])
+    up = _contrary("lungs", places["lung_above"])
+    if airway_below >= AIRWAY_VOXELS and airway_above < airway_below / 10:
+        up.append("the airway lies below the heart")
+    up += _contrary("apex-up", places["apex_left_mm"] + places["apex_front_mm"])
     # One tumour or collapsed lung may fill both places beside the spine, so that they are one finding.
     to_left += [" and ".join(beside)] if beside else []
     if places["lung_balance"] < LUNG_BALANCE and to_left:
@@ -181,6 +184,10 @@ def contrary_findings(places: Mapping[str, float]) -> list[list[str]]:
             f"{' and '.join(to_left)}, between lungs of different size (an effusion, a tumour or a collapsed lung?)"
         ]
     return [back, to_left, up]
+
+
+def _contrary(word: str, value: float, **facts: float) -> list[str]:
+    return [warning.message for warning in run_check(f"orientation-doubtful {word}", value, **facts)]
 
 
 def _spine(profile: np.ndarray) -> float:

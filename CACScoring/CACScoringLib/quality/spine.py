@@ -12,7 +12,7 @@ from scipy import ndimage
 from ..core.ct import CTScan
 
 WIDTH_MM = 17.0, 28.5
-"""Mean width of vertebral body and canal in adults, as in checks.csv."""
+"""Mean width of vertebral body and canal in adults, as in Resources/Warnings."""
 
 BONE_HU, MUSCLE_HU = 150.0, 60.0
 """Bottom of bone in the search for the spine; muscle, from which the edge of bone is half way up."""

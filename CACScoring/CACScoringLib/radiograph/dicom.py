@@ -18,11 +18,10 @@ from ..core.acquisition import Acquisition, with_pseudonym
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, NotCTError, NotVolumeError, UnreadableError
 from ..core.text import printable
-from ..core.warning_codes import run_checks
-from ..io.acquisition import acquisition_of
 from ..io.dicom import DicomSlice, read_bounded
 from ..io.headers import pixel_warnings
 from ..io.pixels import real_bits, stored_values
+from ..io.series_acquisition import acquisition_of
 from .view import ChestRadiograph
 
 RADIOGRAPHIES = ("CR", "DX", "RG")
@@ -79,13 +78,14 @@ def _check_kind(header: DicomSlice) -> tuple[ScanWarning, ...]:
     if (header.number("SamplesPerPixel") or 1) != 1 or kind not in _MONOCHROME:
         raise NotVolumeError(f"{name} is in colour ({kind}); a radiograph is grey. Export the radiograph itself.")
     part = (header.text("BodyPartExamined") or "").upper()
-    warnings = run_checks(
-        "radiograph header",
-        other_modality=modality not in RADIOGRAPHIES,
-        name=name,
-        claim=f"is of modality {modality}" if modality else "does not state its modality",
-        other_part="" if any(word in part for word in CHESTS) else part,
-    )
+    warnings = []
+    if modality not in RADIOGRAPHIES:
+        claim = f"is of modality {modality}" if modality else "does not state its modality"
+        message = f"{name} {claim}; it is taken to be a radiograph. Check the image."
+        warnings.append(ScanWarning("modality", message))
+    if part and not any(word in part for word in CHESTS):
+        message = f"According to its header this is a radiograph of {part}, not of the chest."
+        warnings.append(ScanWarning("body-part", message))
     return (*warnings, *pixel_warnings([header]))
 
 

@@ -10,10 +10,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..core.acquisition import Acquisition
-from ..core.ct import ScanWarning
 from ..core.errors import NotCTError, NotVolumeError, UnreadableError
 from ..core.text import printable
-from ..core.warning_codes import run_checks
+from ..core.warning_codes import ScanWarning, run_check
 from ..io.dicom import is_dicom
 from ..io.files import check_is_file
 from ..io.reading import IMAGE_ENDINGS, read_mask
@@ -79,8 +78,11 @@ def _read_picture(path: Path) -> ChestRadiograph:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = printable(str(error))
         raise UnreadableError(f"{path.name} cannot be read ({reason}). Copy or export it again.") from error
-    findings = tuple(run_checks("picture", jpeg=kind == "JPEG"))
-    return ChestRadiograph(-picture if is_inverted else picture, None, None, Acquisition(kind), findings, path)
+    findings = []
+    if kind == "JPEG":
+        message = "JPEG compression is lossy; faint detail may be missing. Export the radiograph as DICOM or PNG."
+        findings = [ScanWarning("lossy-compression", message)]
+    return ChestRadiograph(-picture if is_inverted else picture, None, None, Acquisition(kind), tuple(findings), path)
 
 
 _TIFF_PHOTOMETRIC = 262
@@ -138,14 +140,15 @@ def _warnings(radiograph: ChestRadiograph, name: str) -> list[ScanWarning]:
         size = f"{picture.shape[1]} × {picture.shape[0]}"
         raise UnreadableError(f"{name} has {size} pixels, too few to show calcium. Export it in full size.")
     width_mm, height_mm = np.multiply(radiograph.pixel_mm or np.nan, picture.shape[::-1])
-    return run_checks(
-        "radiograph",
-        no_pixel_size=radiograph.pixel_mm is None,
-        side_cm=LARGER_SIDE_MM / 10,
-        smaller_side_mm=min(width_mm, height_mm),
-        width_mm=width_mm,
-        height_mm=height_mm,
-        no_view=radiograph.view is None,
-        ap_view=radiograph.view == "AP",
-        brightest_share=float((picture == high).mean()),
-    )
+    warnings = run_check("small-field", min(width_mm, height_mm), width_mm=width_mm, height_mm=height_mm)
+    if radiograph.pixel_mm is None:
+        side_cm = LARGER_SIDE_MM / 10
+        message = f"The pixel size is not known; the longer side is assumed to measure {side_cm:g} cm."
+        warnings = [ScanWarning("pixel-size-unknown", message)]
+    if radiograph.view is None:
+        message = "The file does not state its view; the view given is assumed, and so is that bone is bright."
+        warnings.append(ScanWarning("view-unknown", message))
+    elif radiograph.view == "AP":
+        message = "On this AP radiograph the heart is larger than on those that the models are trained on (PA)."
+        warnings.append(ScanWarning("view-ap", message))
+    return warnings + run_check("clipped-bright", float((picture == high).mean()))

@@ -18,7 +18,6 @@ from scipy import ndimage
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, ModelError
 from ..core.progress import Progress
-from ..core.warning_codes import run_checks
 from ..models.cards import LoadedModel, ModelCard, StoredModel, find_model, list_models
 from ..models.inference import predict
 from ..networks.configs import RADIOGRAPH, STANDARD_MM
@@ -293,8 +292,9 @@ def score_radiograph(
     warnings += (*notes, *image_warning(card))
     for name, centre in zip(names, centres, strict=True):
         warnings += _place_warnings(name, centre, standard[name], field)
-    unused = " and ".join(name for name in radiographs if name not in names)
-    warnings += run_checks("radiograph model", unused_views=unused, model=card.name)
+    if unused := " and ".join(name for name in radiographs if name not in names):
+        message = f"{card.name} does not use the {unused} radiograph; it was left out."
+        warnings.append(ScanWarning("view-unused", message))
     if "digital" in card.training.data.lower():
         warnings.insert(0, DIGITAL)
     thresholds = tuple(
@@ -339,8 +339,9 @@ def _named_warnings(radiographs: Mapping[str, ChestRadiograph], name: str) -> tu
     """Return a radiograph's warnings, with the view's name if there are several."""
     radiograph = radiographs[name]
     warnings = radiograph.warnings
-    is_inverted = looks_inverted(radiograph.standard(), name == "lateral")
-    warnings += tuple(run_checks("radiograph view", inverted=is_inverted))
+    if looks_inverted(radiograph.standard(), name == "lateral"):
+        message = "The image looks inverted, with bright lungs and dark bone. Invert it and score it again."
+        warnings += (ScanWarning("looks-inverted", message),)
     if len(radiographs) == 1:
         return warnings
     return tuple(replace(warning, message=f"{name}: {warning.message}") for warning in warnings)

@@ -96,10 +96,10 @@ def standard_view(picture: np.ndarray, pixel_mm: tuple[float, float] | None) -> 
     view = np.divide(means.T, covered, out=np.zeros_like(covered), where=inside)
     dark, bright = np.percentile(view[inside], [0.1, 99.9])
     body = inside & (view > dark + AIR_SHARE * (bright - dark))
-    return (normalise(view, body if body.any() else inside) * np.minimum(covered, 1)).astype(np.float32)
+    return (normalised_grey(view, body if body.any() else inside) * np.minimum(covered, 1)).astype(np.float32)
 
 
-def normalise(picture: np.ndarray, body: np.ndarray | None) -> np.ndarray:
+def normalised_grey(picture: np.ndarray, body: np.ndarray | None) -> np.ndarray:
     """Map the percentiles LOW and HIGH of the body to 0 and 1, and clip: float32, same shape.
 
     body: pixels of the body, bool; None or empty for all. A picture of one value becomes 0.

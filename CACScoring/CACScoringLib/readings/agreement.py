@@ -26,7 +26,7 @@ from ..record.provenance import provenance_of
 from ..record.score_record import read_result
 from ..review.journal import CHANGES
 from ..scoring.parts import connected_voxels
-from ..statistics.agreement import agreement, agreement_interval, kappa
+from ..statistics.agreement import agreement_interval, icc_of_pairs, kappa
 from ..statistics.bootstrap import LEVEL, MIN_PATIENTS, Estimate, patient_estimate, patient_mean
 from . import journals
 from .cases import ReviewCase
@@ -118,7 +118,7 @@ def _with_interval(estimate: Estimate, count: int) -> Estimate:
 @lru_cache(maxsize=10_000)
 def _coronary(case: ReviewCase, reading: str, _stamp: tuple[Any, ...]) -> np.ndarray:
     """Return the flat indices of voxels assigned to an artery, in rising order."""
-    labelled = journals.labels_of(case, reading)["threshold"]
+    labelled = journals.labels_of_reading(case, reading)["threshold"]
     return labelled.flat[labelled.values < Artery.UNASSIGNED]
 
 
@@ -129,7 +129,7 @@ def _total_statistics(cases: list[ReviewCase], pairs: np.ndarray) -> dict[str, E
     patients = [_patient(case) for case in cases]
     statistics = {
         "kappa": lambda weights: kappa(weights, first, second, len(CATEGORIES)),
-        "icc": lambda weights: agreement(weights, pairs),
+        "icc": lambda weights: icc_of_pairs(weights, pairs),
     }
     estimates = {name: patient_estimate(statistic, patients) for name, statistic in statistics.items()}
     if len(set(patients)) < MIN_PATIENTS:
@@ -150,7 +150,7 @@ def _lesion_kappa(cases: list[ReviewCase], readings: list[str]) -> Estimate | No
 
 
 def _labels(case: ReviewCase, readings: Iterable[str]) -> list[Labelled]:
-    return [journals.labels_of(case, reading)["threshold"] for reading in readings]
+    return [journals.labels_of_reading(case, reading)["threshold"] for reading in readings]
 
 
 def lesions_of(folder: Path, labels: Sequence[Labelled]) -> Iterator[list[LesionCells]]:

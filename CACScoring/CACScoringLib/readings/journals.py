@@ -116,7 +116,7 @@ def stamp_of(case: ReviewCase, reading: str) -> tuple[Any, ...] | None:
     return tuple((stat.st_mtime, stat.st_size) for stat in stats)
 
 
-def labels_of(case: ReviewCase, reading: str) -> dict[str, Labelled]:
+def labels_of_reading(case: ReviewCase, reading: str) -> dict[str, Labelled]:
     """Return the labels of a reading by method, without opening the scan. Raises CTError."""
     return replayed(labels_as_scored(case.folder), journal_of(case, reading).steps)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from ..core.acquisition import Acquisition
 from ..core.ct import ScanWarning
 from ..core.errors import CTError
-from ..core.warning_codes import run_checks
 from .findings import MassCalibration
 
 _AGATSTON = "Agatston"
@@ -99,7 +98,10 @@ class ScoringRules:
     @property
     def warnings(self) -> tuple[ScanWarning, ...]:
         """Warning that rules are not the clinical ones, if so."""
-        return tuple(run_checks("rules", not_clinical=not self.is_clinical, rules=self.name))
+        if self.is_clinical:
+            return ()
+        message = f"The score follows other rules than the clinical one ({self.name}): it has no category or interval."
+        return (ScanWarning("rules-changed", message),)
 
     def with_mass_calibration(self, calibration: MassCalibration) -> ScoringRules:
         """Return the rules with a mass calibration; unchanged if it is a published one and not the scanner's own."""

@@ -196,7 +196,7 @@ class Lesion(Score):
     @property
     def status(self) -> str:
         """Status, one of COUNTED, LEFT_OUT and OUTSIDE."""
-        return status_of(self.site, self.verdict)
+        return lesion_status(self.site, self.verdict)
 
     @property
     def slices(self) -> tuple[int, ...]:
@@ -256,7 +256,7 @@ class LesionVoxels:
         return values
 
 
-def status_of(site: Site, verdict: Verdict | None) -> str:
+def lesion_status(site: Site, verdict: Verdict | None) -> str:
     """Return the status of a lesion by its site and verdict."""
     if not isinstance(site, Artery):
         return OUTSIDE
@@ -335,7 +335,7 @@ class LesionSet:
     @property
     def statuses(self) -> list[str]:
         """Status of each lesion."""
-        return list(map(status_of, self.columns["site"], self.verdicts))
+        return list(map(lesion_status, self.columns["site"], self.verdicts))
 
     @property
     def coronary(self) -> LesionSet:

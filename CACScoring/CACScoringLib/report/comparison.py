@@ -25,7 +25,7 @@ def comparison_as_text(comparison: Comparison) -> str:
     """Totals by method and their verdicts, and what the limits come from."""
     lines = [f"Time between the scans: {time_between(comparison)}"]
     for method in comparison.methods:
-        lines.append(f"{heading(method)}:")
+        lines.append(f"{method_heading(method)}:")
         lines += [f"  {change_sentence(method, change)}" for change in method.changes if change.part == TOTAL]
         if not method.changes:
             lines.append(f"  cannot be determined: {method.bars[0]}")
@@ -36,7 +36,7 @@ def comparison_as_text(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def heading(method: MethodComparison) -> str:
+def method_heading(method: MethodComparison) -> str:
     """Return the title of a method's comparison, with the status of its scores."""
     title = METHOD_TITLES[method.method]
     return title if method.status is None else f"{title}, {STATUSES[method.status]}"

@@ -42,9 +42,9 @@ from .pictures import (
     TERRITORY_OPACITY,
     Picture,
     as_jpeg,
+    draw_outline,
     enlarged,
     left_out_pictures,
-    outline,
     overview_pictures,
     plane_pictures,
     pointed_at,
@@ -161,7 +161,7 @@ def _tile(
     highest = hu[area].max(axis=0)
     picture, _ = enlarged(highest, (float(spacing[2]), float(spacing[1])))
     shape = (territories[area] == TERRITORIES.index(artery.key)).any(axis=0)
-    outline(picture, shape, SITE_COLOURS[artery], TERRITORY_OPACITY)
+    draw_outline(picture, shape, SITE_COLOURS[artery], TERRITORY_OPACITY)
     return picture.resize((220, 220))
 
 

@@ -65,17 +65,17 @@ def slice_picture(
     box = box or box_around(heart, scan, lesions)
     area: tuple[int | slice, ...] = (slice_index, *box[1:])
     picture, zoom = enlarged(scan.hu[area], scan.image.GetSpacing()[:2])
-    outline(picture, heart[area], HEART_COLOUR)
+    draw_outline(picture, heart[area], HEART_COLOUR)
     if territories is not None:
         labels = territories[area]
         for label, site in TERRITORY_SITES.items():
-            outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
+            draw_outline(picture, labels == label, SITE_COLOURS[site], TERRITORY_OPACITY)
     ids = lesions.id_map[area]
     slice_lesions = [lesion for lesion in lesions.lesions if slice_index in lesion.slices]
     for site, colour in SITE_COLOURS.items():
         site_ids = [lesion.id for lesion in slice_lesions if lesion.site == site]
         if site_ids:
-            outline(picture, np.isin(ids, site_ids), colour)
+            draw_outline(picture, np.isin(ids, site_ids), colour)
     draw = ImageDraw.Draw(picture)
     for lesion in slice_lesions:
         number = str(lesion.id) if numbers is None else numbers.get(lesion.id)
@@ -114,7 +114,7 @@ def patch_picture(
     )
     picture, _ = enlarged(scan.hu[area], spacing)
     for mask, colour in outlines:
-        outline(picture, mask[area], colour)
+        draw_outline(picture, mask[area], colour)
     return as_jpeg(picture)
 
 
@@ -139,7 +139,7 @@ def enlarged(hu: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[Image.Ima
     return picture.convert("RGB"), (_WIDTH_PIXELS / columns, height / rows)
 
 
-def outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
+def draw_outline(picture: Image.Image, shape: np.ndarray, colour: tuple[int, int, int], opacity: float = 1.0) -> None:
     """Draw a line just outside a shape, so that its inside stays visible; a faint line is thinner."""
     width = 2 if opacity == 1 else 1
     if not shape.any():
@@ -202,7 +202,7 @@ def plane_pictures(result: ScoreResult) -> list[Picture]:
         rows = slice(None, None, -1 if axis else 1)  # slices are stored from the feet up
         row_mm, column_mm = (mm for n, mm in enumerate(spacing) if n != axis)
         picture, _ = enlarged(scan.hu[area][rows], (column_mm, row_mm))
-        outline(picture, heart[area][rows], HEART_COLOUR)
+        draw_outline(picture, heart[area][rows], HEART_COLOUR)
         drawn.append(Picture(as_jpeg(picture), f"Middle of the heart. {caption.format(middle)}"))
     return drawn
 
@@ -223,7 +223,7 @@ def overview_pictures(result: ScoreResult, method: MethodScore) -> list[Picture]
         rows = slice(None, None, -1 if axis else 1)  # slices are stored from the feet up
         picture, _ = enlarged(hu.max(axis=axis)[rows], spacing_mm)
         for site in (site for site in SITE_COLOURS if site in lesions.columns["site"]):
-            outline(picture, (sites == site).any(axis)[rows], SITE_COLOURS[site])
+            draw_outline(picture, (sites == site).any(axis)[rows], SITE_COLOURS[site])
         caption = f"Maximum intensity projection of the heart region, seen from the {side}"
         drawn.append(Picture(as_jpeg(picture), caption))
     return drawn
@@ -327,7 +327,7 @@ def saliency_picture(result: ScoreResult, estimate: WholeScanEstimate) -> Pictur
     overlay = ndimage.maximum_filter(values[area], spot) * (SALIENCY_OPACITY * 255 / highest)
     opacity = Image.fromarray(np.rint(overlay).astype(np.uint8))
     picture.paste(SALIENCY_COLOUR, mask=opacity.resize(picture.size, Image.Resampling.BICUBIC))
-    outline(picture, heart[area], HEART_COLOUR)
+    draw_outline(picture, heart[area], HEART_COLOUR)
     return Picture(
         as_jpeg(picture),
         f"Slice {k} has the highest saliency. Orange marks where a change would affect the total most. It does not "

@@ -17,7 +17,6 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, NonCoronary, Site
 from ..core.voxels import voxels_of
-from ..core.warning_codes import run_checks
 from ..facts.measurement import ScanFacts
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
@@ -228,8 +227,10 @@ class Review:
         if not self.reviewed:
             return []
         warnings = doubts_about(self.result(), self._labels().of_reader, self.facts.region, self.facts.blood)
-        unassigned = int((self.labelled.values == Artery.UNASSIGNED).sum())
-        return [*warnings, *run_checks("reviewed labels", unassigned=unassigned)]
+        if count := int((self.labelled.values == Artery.UNASSIGNED).sum()):
+            message = f"{count} voxels are not assigned to an artery and do not count in the reviewed score."
+            warnings.append(ScanWarning("unassigned-left-out", message))
+        return warnings
 
     def flat_voxels(self, lesion_ids: Iterable[int]) -> np.ndarray:
         """Return flat indices of the voxels of lesions, left-out or rejected ones included. Raises MaskError."""

@@ -19,7 +19,6 @@ from ..anatomy.heart_region import HeartRegion, measure_epicardial_fat
 from ..core.ct import ScanWarning
 from ..core.errors import CTError, MaskError
 from ..core.labels import NOT_CORONARY, Artery, Labelled, Site
-from ..core.warning_codes import run_checks
 from ..mrml.scene_content import SliceRow
 from ..networks.configs import VESSELS
 from ..record.findings import Categories, EpicardialFat, Features
@@ -204,8 +203,12 @@ class ScanReview:
             warnings += self._reviews["threshold"].warnings()
         warnings += disagreements(self.estimates, self.results())
         warnings += [ScanWarning("review-problem", text) for text in self.problems.values()]
-        off, wished = _slice_list(self.slices_off), _slice_list(self.slices_wished)
-        warnings += run_checks("review", slices_off=off, slices_wished=wished)
+        if slices := _slice_list(self.slices_off):
+            message = f"A reader has excluded {slices} from the calcium map."
+            warnings.append(ScanWarning("slices-switched-off", message))
+        if slices := _slice_list(self.slices_wished):
+            message = f"A reader has included {slices}, not decomposed yet. Score the scan again."
+            warnings.append(ScanWarning("slices-to-decompose", message))
         return tuple(warnings)
 
     @property

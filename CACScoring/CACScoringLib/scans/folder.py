@@ -13,7 +13,6 @@ from ..core.ct import ScanWarning
 from ..core.errors import CTError
 from ..core.files import LAST_FILE
 from ..core.text import abbreviated_list, printable
-from ..core.warning_codes import run_checks
 from ..io.reading import IMAGE_ENDINGS, stem
 from ..io.series import find_series
 from .source import ScanSource
@@ -74,7 +73,15 @@ def search(root: Path, output: Path) -> Search:
         elif any(not name.lower().endswith(_NO_DICOM) for name in visible):
             folders.append(folder)
         files += ct_images or images
-    return Search(tuple(files), tuple(folders), tuple(run_checks("search", unread=unread)))
+    return Search(tuple(files), tuple(folders), _unread_warning(unread))
+
+
+def _unread_warning(folders: list[str]) -> tuple[ScanWarning, ...]:
+    if not folders:
+        return ()
+    count, names = len(folders), abbreviated_list(folders)
+    message = f"{count} folders could not be opened, so nothing in them is scored: {names}."
+    return (ScanWarning("folders-unread", message),)
 
 
 def listing_of(folder: Path) -> Listing:

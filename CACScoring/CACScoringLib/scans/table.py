@@ -11,8 +11,7 @@ from typing import Any
 
 from ..core.ct import ScanWarning
 from ..core.tables import Line, Table, read_table, write_table
-from ..core.text import printable
-from ..core.warning_codes import run_checks
+from ..core.text import abbreviated_list, printable
 from .folder import name_below
 from .source import ScanSource
 
@@ -22,18 +21,18 @@ _COLUMNS = ("ct", "name", "series", "heart", "lesions", "patient", "session", "g
 def scans_of_table(path: Path) -> tuple[list[ScanSource], tuple[ScanWarning, ...]]:
     """Return the scans of a table, in its order, and warnings. Raises TableError.
 
-    path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, with the columns of `source_of`.
+    path: UTF-8 text with a line per scan, separated by comma, semicolon or tab, with the columns of `scan_of_line`.
     """
     table = read_table(path.resolve(), short_lines=True)
     table.need("ct")
-    scans = [source_of(line) for line in table.lines]
+    scans = [scan_of_line(line) for line in table.lines]
     root = _common_folder(scan.ct for scan in scans)
     scans = [scan if scan.name else replace(scan, name=_name_below(root, scan)) for scan in scans]
     table.need_distinct([scan.key for scan in scans], "scan")
     return scans, _unused(table)
 
 
-def source_of(line: Line) -> ScanSource:
+def scan_of_line(line: Line) -> ScanSource:
     """Return the scan of a table's line, whose files may be missing. Raises TableError without a ct.
 
     Columns are ct (file or DICOM folder), and optionally name, series, heart, lesions, pericardium (files), patient,
@@ -66,7 +65,11 @@ def _name_below(root: Path, scan: ScanSource) -> str:
 
 def _unused(table: Table) -> tuple[ScanWarning, ...]:
     unused = [name.lower() for name in map(printable, table.columns) if name.lower() not in _COLUMNS]
-    return tuple(run_checks("table", unused=unused, table=table.path.name, known=", ".join(_COLUMNS)))
+    if not unused:
+        return ()
+    name, columns, known = table.path.name, abbreviated_list(unused), ", ".join(_COLUMNS)
+    message = f"These columns of {name} are not used: {columns}. The known columns are {known}."
+    return (ScanWarning("columns-unused", message),)
 
 
 def _common_folder(paths: Iterable[Path]) -> Path:

@@ -16,7 +16,7 @@ from ..core.acquisition import PSEUDONYM, Acquisition, agent_named, ordinal_of
 from ..core.ct import ScanWarning
 from ..core.errors import OtherPatientError
 from ..core.labels import ARTERIES
-from ..core.warning_codes import run_checks
+from ..core.text import abbreviated_list
 from ..networks.configs import JUDGES
 from ..quality.calibration import Limits, Repeatability
 from ..record.findings import CalibratedOn
@@ -423,15 +423,21 @@ def _days_between(pair: Pair) -> int | None:
 
 
 def _patient_warnings(pair: Pair, days: int | None) -> list[ScanWarning]:
+    warnings = []
+    if difference := difference_of_patients(*(record.acquisition for record in pair)):
+        message = f"The scans {difference}. They were compared on request (--different-patients)."
+        warnings.append(ScanWarning("comparison-patients", message))
     key, later_key = _pair_of_facts("patient_key", pair) or (None, None)
-    return run_checks(
-        "compared patients",
-        difference=difference_of_patients(*(record.acquisition for record in pair)),
-        other_key=key != later_key,
-        key=key,
-        later_key=later_key,
-        days=days,
-    )
+    if key != later_key:
+        message = (
+            f"The pseudonyms of both scans were made with different keys ({key} and {later_key}), of two sites or "
+            "because a key was lost, so they do not show whether this is one patient."
+        )
+        warnings.append(ScanWarning("comparison-patient-keys", message))
+    if days is not None and days < 0:
+        message = "By the dates of the studies, the scan given as the later one was acquired first."
+        warnings.append(ScanWarning("comparison-order", message))
+    return warnings
 
 
 def _status_bars(statuses: list[str]) -> list[str]:
@@ -524,14 +530,14 @@ def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> Iterator[
     agreeing, differing = _compared_identity(*(record.acquisition for record in pair))
     if not ("patient_id" in agreeing | differing or {"patient_name", "patient_birth_date"} <= agreeing):
         unknown.append("patient ID")
+    if unknown:
+        names = abbreviated_list(unknown)
+        message = f"These properties are not known for both scans and were not compared: {names}."
+        yield ScanWarning("comparison-unchecked", message)
     scanner, later_scanner = _pair_of_facts("scanner_model", pair) or (None, None)
-    yield from run_checks(
-        "compared scans",
-        unknown=unknown,
-        other_scanner=scanner != later_scanner,
-        scanner=scanner,
-        later_scanner=later_scanner,
-    )
+    if scanner != later_scanner:
+        message = f"The scans come from different scanners ({scanner} and {later_scanner})."
+        yield ScanWarning("comparison-scanners", message)
     noise = _pair_of_facts("noise_hu", pair)
     if noise and NOISE_RATIO <= _ratio(*noise) < OTHER_NOISE_RATIO:
         message = f"The noise differs ({noise[0]:.0f} and {noise[1]:.0f} HU): faint lesions show in one scan only."
@@ -547,24 +553,28 @@ def _scan_warnings(pair: Pair, repeatability: Repeatability | None) -> Iterator[
             yield ScanWarning("comparison-beyond-study", message)
 
 
-def _method_warnings(pair: Pair) -> list[ScanWarning]:
+def _method_warnings(pair: Pair) -> Iterator[ScanWarning]:
     heart, later_heart = (record.heart.source for record in pair)
+    if heart != later_heart:
+        message = f"The hearts were located by different methods ({heart} and {later_heart})."
+        yield ScanWarning("comparison-hearts", message)
     statuses = {
         name: [record.methods[name].status for record in pair]
         for name in METHODS
         if all(name in record.methods for record in pair)
     }
     automatic = [name for name, of_both in statuses.items() if of_both == ["automatic", "automatic"]]
+    if any(record.methods[name].total.lesions for name in automatic for record in pair):
+        message = "The arteries of lesions that nobody reviewed are suggestions: a lesion may have moved between them."
+        yield ScanWarning("comparison-arteries-suggested", message)
     of_map = statuses.get("decomposition")
     is_by_reader = of_map == ["reviewed", "reviewed"] or any(record.slices_by_reader for record in pair)
-    return run_checks(
-        "compared methods",
-        other_heart=heart != later_heart,
-        heart=heart,
-        later_heart=later_heart,
-        suggested_arteries=any(record.methods[name].total.lesions for name in automatic for record in pair),
-        reviewed_map=of_map is not None and is_by_reader,
-    )
+    if of_map is not None and is_by_reader:
+        message = (
+            "The repeatability limits apply to calcium maps that no reader has changed, but a reader has changed one "
+            "of these."
+        )
+        yield ScanWarning("comparison-map-reviewed", message)
 
 
 def _facts(record: ScoreRecord, identify: bool) -> dict[str, object]:

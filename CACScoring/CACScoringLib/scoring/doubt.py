@@ -11,7 +11,6 @@ import numpy as np
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import Artery, Site
 from ..core.text import abbreviated_list
-from ..core.warning_codes import run_checks
 from ..record.findings import BloodPool
 from ..record.scores import Lesion, LesionSet, MethodScore, Verdict
 from .scores import class_number
@@ -190,24 +189,32 @@ def total_without_stents(method: MethodScore, decided: Collection[int] = ()) -> 
 def stent_warning(method: MethodScore) -> list[ScanWarning]:
     """Warn of lesions that count although they look like a stent."""
     stents, alternative = possible_stents(method), total_without_stents(method)
+    if not stents:
+        return []
     consequence = "the interval takes them for calcium."
     if alternative is not None:
         consequence = f"without them the score is {alternative:.0f}, and interval and category are withheld."
-    return run_checks(
-        "stents",
-        stents=[str(lesion.id) for lesion in stents],
-        counted=len(method.lesions),
-        arteries=", ".join(dict.fromkeys(lesion.site.key for lesion in stents)),
-        verb="looks" if len(stents) == 1 else "look",
-        consequence=consequence,
+    count, counted, verb = len(stents), len(method.lesions), "looks" if len(stents) == 1 else "look"
+    arteries = ", ".join(dict.fromkeys(lesion.site.key for lesion in stents))
+    numbers = abbreviated_list(str(lesion.id) for lesion in stents)
+    message = (
+        f"{count} of {counted} counted lesions ({arteries}; lesion {numbers}) {verb} like a stent or a heavily "
+        f"calcified artery. Reject stents; {consequence}"
     )
+    return [ScanWarning("possible-stent", message)]
 
 
 def outside_warning(lesions: LesionSet, heart: np.ndarray) -> list[ScanWarning]:
     """Warn of labelled lesions that extend beyond the heart. heart: Mask on the scan's grid, bool [k, j, i]."""
     voxels = lesions.voxels
     beyond = np.unique(voxels.ids[~heart[np.unravel_index(voxels.flat, voxels.shape)]])
-    return run_checks("labelled lesions", beyond_heart=len(beyond))
+    if not (count := len(beyond)):
+        return []
+    message = (
+        f"{count} labelled lesion(s) extend beyond the heart region. The clinical rule scores them as labelled, but "
+        "the calcium map covers the heart only. Give a heart mask if the heart outline is wrong."
+    )
+    return [ScanWarning("label-outside-heart", message)]
 
 
 def doubts_about(

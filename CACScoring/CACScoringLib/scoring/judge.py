@@ -20,13 +20,12 @@ from ..calcium_map.decomposition import DecomposedHeart, DecompositionSettings
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import MAIN_ARTERIES, Artery, Labelled, NonCoronary, Site, site_of
 from ..core.text import abbreviated_list
-from ..core.warning_codes import run_checks
 from ..facts.dense import DenseAnswers, DenseVoxels
 from ..facts.measurement import ScanFacts
 from ..models.cards import LoadedModel, ModelCard
 from ..models.choice import Networks, with_verdicts
 from ..networks.configs import KIND_ROWS, LESION_KINDS
-from ..quality.calibration import Repeatability, facts_of, map_cards
+from ..quality.calibration import Repeatability, calibration_facts, map_cards
 from ..record.findings import BloodPool, Familiarity
 from ..record.rules import ScoringRules
 from ..record.score_record import ScoreRecord
@@ -254,7 +253,10 @@ def device_warning(judged: LesionSet) -> list[ScanWarning]:
     dense_devices = devices(judged)
     kinds = {kind: [k for name, _, k in dense_devices if name == kind] for kind in ANSWERS["device"]}
     names = [f"{WORDS[kind]} (slice {abbreviated_list(map(str, slices))})" for kind, slices in kinds.items() if slices]
-    return run_checks("devices", devices=len(dense_devices), names="; ".join(names))
+    if not (count := len(dense_devices)):
+        return []
+    message = f"{count} dense lesion(s) look like a device and are left out: {'; '.join(names)}."
+    return [ScanWarning("metal", message)]
 
 
 def judge_map(
@@ -357,7 +359,7 @@ def errors_in(
     """
     if card is None:
         return ScanErrors()
-    facts, calibration_range = facts_of(scan, blood, heart), card.calibration_as(ScoreCalibration).known
+    facts, calibration_range = calibration_facts(scan, blood, heart), card.calibration_as(ScoreCalibration).known
     familiarity = None if calibration_range is None else calibration_range.familiarity(facts, has_metal)
     return stored_errors(card, familiarity)
 

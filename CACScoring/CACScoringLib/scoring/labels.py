@@ -19,7 +19,6 @@ from ..core.grid import bounding_box
 from ..core.labels import MAIN_ARTERIES, SITES, Artery, Labelled, NonCoronary
 from ..core.text import MASKS, abbreviated_list
 from ..core.voxels import voxels_of
-from ..core.warning_codes import run_checks
 from ..facts.dense import DenseVoxels
 from ..facts.measurement import ScanFacts
 from ..record.rules import ScoringRules
@@ -49,12 +48,12 @@ _NOTE = "ITK_FileNotes"
 
 
 def with_status(labels: sitk.Image, status: str) -> sitk.Image:
-    """Add the status of its score to a label map (uint8), by which `status_of` recognises an unchanged file."""
+    """Note the score's status in a label map (uint8), so that `status_of_own_labels` recognises an unchanged file."""
     labels.SetMetaData(_NOTE, _note(labels, status))
     return labels
 
 
-def status_of(labels: sitk.Image) -> str | None:
+def status_of_own_labels(labels: sitk.Image) -> str | None:
     """Return the status of a label map that CAC wrote and nobody changed since; None of other label maps."""
     note = labels.GetMetaData(_NOTE).split() if labels.HasMetaDataKey(_NOTE) else []
     return note[1] if len(note) == 3 and " ".join(note) == _note(labels, note[1]) else None
@@ -117,15 +116,29 @@ def reader_labels(
             "they have not been reviewed. Assign the coronary lesions to their arteries and clear the rest; an "
             "empty label map means that there is no coronary calcium."
         )
-    facts = {"empty": not sites.any(), "no_artery": not in_arteries.any()}
-    left_out = 0 if keep_unassigned else count
-    doubts = run_checks("reader labels", **facts, unassigned=left_out, label=int(Artery.UNASSIGNED))
+    doubts = _empty_warning(sites, in_arteries)
     if not keep_unassigned:
         sites[unassigned] = 0
+        if count:
+            message = f"{count} voxels are labelled {int(Artery.UNASSIGNED)} (unassigned) and were left out."
+            doubts.append(ScanWarning("unassigned-left-out", message))
     require_lesions(sites, scan, rules.threshold_hu)
     misplaced = _misplaced_warning(sites, scan, rules)
     doubts += misplaced or label_doubts(labels != 0, scan.hu, rules.threshold_hu)
     return ReaderLabels(sites, (*warnings, *doubts))
+
+
+def _empty_warning(sites: np.ndarray, in_arteries: np.ndarray) -> list[ScanWarning]:
+    if not sites.any():
+        message = "The lesion label map labels no voxel, so the score is 0: no coronary calcium."
+        return [ScanWarning("labels-empty", message)]
+    if not in_arteries.any():
+        message = (
+            "The lesion label map holds no artery, so the score is 0: no coronary calcium. If that is a mistake, score "
+            "again with the right file."
+        )
+        return [ScanWarning("reviewed-empty", message)]
+    return []
 
 
 def _in_arteries(labels: np.ndarray) -> np.ndarray:
@@ -315,7 +328,12 @@ def map_labels(
     if judged is not None and not decomposed.parts.settings.without_completion:
         parts, count = complete_map(decomposed.parts, scan, judged.of_status(COUNTED), by_reader)
         decomposed = replace(decomposed, parts=parts)
-        warnings += run_checks("map completion", completed=count)
+        if count:
+            message = (
+                f"The calcium map shows less than half of {count} lesion(s) that count by the clinical rule; what "
+                "exceeds blood was added there."
+            )
+            warnings.append(ScanWarning("map-completed", message))
     parts = decomposed.parts
     rules = rules_of_map(facts.rules, parts.settings.floor_hu, scan.acquisition.calcium_kvp)
     lesions = judge_map(facts, rules, decomposed, calibration, judged)

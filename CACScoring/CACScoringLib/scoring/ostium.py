@@ -13,7 +13,7 @@ import numpy as np
 from ..anatomy.courses import Course, artery_courses
 from ..core.ct import CTScan, ScanWarning
 from ..core.labels import TERRITORIES, Artery, Labelled, NonCoronary
-from ..core.warning_codes import run_checks
+from ..core.text import abbreviated_list
 from ..record.rules import ScoringRules
 from ..record.scores import Lesion, LesionSet
 from .lesions import find_lesions
@@ -69,9 +69,12 @@ def ostial_calcium(
 
 def ostium_warning(lesions: Collection[Lesion]) -> list[ScanWarning]:
     """Warn of calcium of the aortic root at an artery's ostium. lesions: By `ostial_calcium`."""
-    return run_checks(
-        "ostia",
-        ostia=list(dict.fromkeys(lesion.site.key for lesion in lesions)),
-        agatston=sum(lesion.agatston for lesion in lesions),
-        reach_mm=OSTIUM_MM,
+    if not lesions:
+        return []
+    ostia, agatston = dict.fromkeys(lesion.site.key for lesion in lesions), sum(lesion.agatston for lesion in lesions)
+    message = (
+        f"Calcium of the aortic root with an Agatston score of {agatston:.0f} lies in the first {OSTIUM_MM:g} mm of "
+        f"{abbreviated_list(ostia)}. It may be the artery's. It does not count; the upper end of the interval and the "
+        "category probabilities include it."
     )
+    return [ScanWarning("ostium-doubtful", message)]

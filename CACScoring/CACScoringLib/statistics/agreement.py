@@ -79,7 +79,7 @@ def limits_of_agreement(first: np.ndarray, second: np.ndarray, empirical: bool =
     return Limits(intercept, slope, factor, len(level), float(level.max()))
 
 
-def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def icc_of_pairs(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """ICC: two-way random effects, absolute agreement, single measurement; float [resamples].
 
     ICC(2,1) of Shrout and Fleiss 1979 (doi:10.1037/0033-2909.86.2.420), ICC(A,1) of McGraw and Wong 1996.
@@ -99,7 +99,7 @@ def agreement(weights: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 
 
 def agreement_interval(pairs: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Interval of `agreement` of normal values by the F distribution, NaN if all rows agree (McGraw and Wong 1996).
+    """Interval of `icc_of_pairs` of normal values by the F distribution, NaN if all rows agree (McGraw and Wong 1996).
 
     Args:
         pairs: [n, k], one row per patient and one column per scan.
@@ -107,7 +107,7 @@ def agreement_interval(pairs: np.ndarray, level: float = 0.95) -> tuple[float, f
     """
     (n, k), weights = pairs.shape, np.ones((1, len(pairs)))
     rows, columns, residual = (float(square[0]) for square in _mean_squares(weights, np.asarray(pairs, float)))
-    value = float(agreement(weights, pairs)[0])
+    value = float(icc_of_pairs(weights, pairs)[0])
     if not value < 1 or residual <= 0:
         return math.nan, math.nan
     of_columns, of_residual = k * value / (n * (1 - value)), 1 + k * value * (n - 1) / (n * (1 - value))
@@ -123,8 +123,8 @@ def agreement_interval(pairs: np.ndarray, level: float = 0.95) -> tuple[float, f
 
 
 def icc(weights: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """ICC of two measurements as by `agreement`, a `Statistic`."""
-    return agreement(weights, np.stack([first, second], axis=1))
+    """ICC of two measurements as by `icc_of_pairs`, a `Statistic`."""
+    return icc_of_pairs(weights, np.stack([first, second], axis=1))
 
 
 def _mean_squares(weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

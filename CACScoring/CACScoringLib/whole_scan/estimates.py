@@ -127,7 +127,7 @@ class Agreement:
         return {0: "same class", 1: "one class apart"}.get(self.classes_apart, f"{self.classes_apart} classes apart")
 
 
-def agreement(first: Prediction, second: Prediction) -> Agreement:
+def agreement_of_estimates(first: Prediction, second: Prediction) -> Agreement:
     """Return the agreement of two predictions of a scan."""
     is_missed = first.calcium != second.calcium and max(first.agatston or 0, second.agatston or 0) >= MUCH_CALCIUM
     if first.agatston is None or second.agatston is None:
@@ -154,7 +154,7 @@ def agreements(estimate: WholeScanEstimate, methods: Mapping[str, MethodScore]) 
     """Return the agreement of a whole-scan estimate with each method by key; None without either's prediction."""
     estimated, predictions = estimate.prediction, {key: prediction_of(key, method) for key, method in methods.items()}
     return {
-        key: None if estimated is None or prediction is None else agreement(estimated, prediction)
+        key: None if estimated is None or prediction is None else agreement_of_estimates(estimated, prediction)
         for key, prediction in predictions.items()
     }
 
@@ -176,7 +176,7 @@ def disagreements(
             DIFFERS, f"{first}; {_lower(str(second))}. They differ widely. Review the slices before using either."
         )
         for first, second in pairs
-        if agreement(first, second).differs_widely
+        if agreement_of_estimates(first, second).differs_widely
     )
 
 

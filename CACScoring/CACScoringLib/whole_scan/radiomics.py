@@ -20,12 +20,11 @@ from ..core.errors import ModelError
 from ..core.grid import bounding_box, triple
 from ..core.labels import MAIN_ARTERIES
 from ..core.scan_grid import ScanGrid
-from ..core.warning_codes import run_checks
 from ..facts.dense import DenseVoxels
 from ..models.cards import LoadedModel
 from ..models.preprocessing import ELLIPSOID_RADII_PER_SD, heart_moments
 from ..networks.configs import RadiomicsConfig
-from ..quality.acquisition import measure_blood
+from ..quality.examination import measure_blood
 from ..record.findings import BloodPool
 from ..record.rules import ScoringRules
 from ..record.scores import LesionSet, Verdict
@@ -251,5 +250,9 @@ def _unlike_training(
         for name, value, low, high, tolerance in zip(names, values, lowest, highest, margin, strict=True)
         if not low - tolerance <= value <= high + tolerance
     ]
-    features = ", ".join(unlike[:3]) + (" …" if len(unlike) > 3 else "")
-    return tuple(run_checks("radiomics", unlike=len(unlike), total=len(names), model=model, features=features))
+    if not unlike:
+        return ()
+    count, total = len(unlike), len(names)
+    features = ", ".join(unlike[:3]) + (" …" if count > 3 else "")
+    message = f"{count} of {total} features of {model} are unlike training: {features}. Do not rely on it here."
+    return (ScanWarning("unlike-training", message),)

@@ -5,6 +5,7 @@ Scores do not depend on them: a failure becomes a warning. Networks and packages
 
 from __future__ import annotations
 
+import importlib
 import math
 import traceback
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from ..core.ct import CTScan, ScanWarning
 from ..core.errors import CTError
 from ..core.progress import Progress
 from ..models.cards import LoadedModel
-from ..networks.configs import VESSELS
+from ..networks.configs import ESTIMATORS, VESSELS
 from ..record.scores import MethodScore
 from .estimates import TITLES, WholeScanEstimate, disagreements
 
@@ -78,13 +79,10 @@ def estimate_whole_scan(
 def _estimate(
     network: str, scan: CTScan, heart: HeartRegion, model: LoadedModel, saliency: bool
 ) -> tuple[WholeScanEstimate, tuple[ScanWarning, ...]]:
-    if network == VESSELS:
-        from .vessels import vessel_estimate
-
-        return vessel_estimate(scan, heart, model, saliency)
-    from .radiomics import radiomics_estimate
-
-    return radiomics_estimate(scan, heart, model)
+    module, name = ESTIMATORS[network].estimator.split(".")
+    estimator = getattr(importlib.import_module(f".{module}", __package__), name)
+    options = {"saliency": saliency} if network == VESSELS else {}
+    return estimator(scan, heart, model, **options)  # type: ignore[no-any-return]
 
 
 def _check_finite(estimate: WholeScanEstimate) -> WholeScanEstimate:

@@ -24,7 +24,7 @@ from ..core.errors import ModelError
 from ..core.grid import Grid
 from ..core.labels import MAIN_ARTERIES
 from ..core.scan_grid import ScanGrid
-from ..core.warning_codes import run_checks
+from ..core.warning_codes import run_check
 from ..models.cards import LoadedModel
 from ..models.inference import predict
 from ..models.preprocessing import heart_moments
@@ -88,14 +88,14 @@ def vessel_grid(scan: CTScan, heart: np.ndarray, config: VesselNetConfig) -> Sca
     return ScanGrid(first, step, (config.size, config.size, config.slices))
 
 
-def normalise(agatston: np.ndarray, largest: float, output: str) -> np.ndarray:
+def normalised_scores(agatston: np.ndarray, largest: float, output: str) -> np.ndarray:
     """Normalise scores as the networks' outputs: "linear" by the largest, "log" by its log1p after log1p."""
     agatston = np.asarray(agatston, float)
     return agatston / largest if output == "linear" else np.log1p(agatston) / np.log1p(largest)
 
 
 def to_agatston(normalised: np.ndarray, largest: float, output: str) -> np.ndarray:
-    """Invert `normalise`; outputs below 0 give 0."""
+    """Invert `normalised_scores`; outputs below 0 give 0."""
     values = np.maximum(0, np.asarray(normalised, float))
     if output == "linear":
         return values * largest
@@ -171,7 +171,9 @@ def vessel_estimate(
     network, scale = _network_and_scale(model)
     largest, grid = _factor(model) * scale, vessel_grid(scan, region.mask, network.config)
     warnings = [*notes, *_cut_warnings(region.mask, grid)]
-    warnings += run_checks("vessels", beyond=scores.max() > largest, largest=scores.max(), trained=largest)
+    if (highest := scores.max()) > largest:
+        message = f"{highest:.0f} for one artery is more than any in training ({largest:.0f}): an extrapolation."
+        warnings.append(ScanWarning("vessels-beyond-training", message))
     estimated: dict[str, Any] = {"agatston": _by_artery(scores), "total": float(scores.sum())}
     limit = float(model.card.calibration.get(CERTAINTY, 0.0))
     if scores.sum() >= NONE_BELOW and _answer(network.certainty, network, x) < limit:
@@ -270,4 +272,4 @@ def _cut_warnings(mask: np.ndarray, grid: ScanGrid) -> tuple[ScanWarning, ...]:
         in_box = (places >= first - step / 2) & (places < first + (size - 0.5) * step)
         inside = inside & in_box.reshape([-1 if n == axis else 1 for n in range(3)])
     outside = 1 - float(inside.sum()) / max(1, int(mask.sum()))
-    return tuple(run_checks("vessel input", outside=outside))
+    return tuple(run_check("vessels-heart-cut", outside))

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.panel.effects.base import LesionEffect, Parameter, helpOf, siteKeys
-from CACScoringLib.panel.widgets import quiet, singleShot
+from CACScoringLib.panel.widgets import blocked_signals, singleShot
 from CACScoringLib.review.picking import Voxels, in_parts_with, shown_voxels, values_at
 
 PAINTED, VISIBLE = "Painted", "Shown"
@@ -90,7 +90,7 @@ class SegmentEditorEffect(LesionEffect):
         self.scriptedEffect.setParameterDefault("FloorHU", self._publishedFloor)
         super().updateGUIFromMRML()
         for button, region in ((self.paintedButton, PAINTED), (self.visibleButton, VISIBLE)):
-            with quiet(button):
+            with blocked_signals(button):
                 button.setChecked(self.scriptedEffect.parameter("Region") == region)
         self._schedulePreview()
 

@@ -66,7 +66,7 @@ class OpenReview(RecordedReview):
         Disputed lesions are unassigned, and have to be decided before the score is accepted. Raises CTError.
         """
         self._readings = readings
-        labels = [journals.labels_of(self.case, reading) for reading in readings]
+        labels = [journals.labels_of_reading(self.case, reading) for reading in readings]
         for method in self.review.methods:
             label_maps = [reading_labels[method] for reading_labels in labels]
             self._disputed[method] = journals.disputed_voxels(label_maps)
@@ -161,7 +161,7 @@ class OpenReview(RecordedReview):
     def _score_of(self, reading: str) -> ReaderScore:
         """Return what a reader had before the consensus."""
         entry = next(e for e in reversed(journals.journal_of(self.case, reading).entries) if e.kind in CHANGES)
-        labelled, review = journals.labels_of(self.case, reading)["threshold"], self.review.review("threshold")
+        labelled, review = journals.labels_of_reading(self.case, reading)["threshold"], self.review.review("threshold")
         sites: dict[str, str] = {}
         rejected = review.rejected().voxels
         for flat, ids in (review.voxels(), (rejected.flat, rejected.ids)):

@@ -20,7 +20,7 @@ from CACScoringLib.cli.options import cluster_option, extras_of_cluster, read_se
 from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.options import add_options, argument, changed_settings, option, settings_from
 
-from ..training.settings import LoopSettings, RunOptions, facts_of
+from ..training.settings import LoopSettings, RunOptions, settings_as_json
 from .experiments import EXPERIMENTS, LOOP
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def settings_help(presets: Mapping[str, Any]) -> str:
 def _described(settings: Any, place: str) -> list[str]:
     """Fields of a dataclass, its docstring, and those of the dataclasses in it."""
     inner = {name: value for name, value in vars(settings).items() if dataclasses.is_dataclass(value)}
-    facts = facts_of(settings)
+    facts = settings_as_json(settings)
     lines = [f"  {place}{name} = {json.dumps(value)}" for name, value in facts.items() if name not in inner]
     text = " ".join((type(settings).__doc__ or "").replace("Attributes:", "").split())
     lines += textwrap.wrap(text, 100, initial_indent="    ", subsequent_indent="    ")

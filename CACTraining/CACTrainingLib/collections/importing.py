@@ -27,7 +27,7 @@ from CACScoringLib.core.text import counted
 from CACScoringLib.core.warning_codes import ADVICE
 from CACScoringLib.io.reading import read_ct
 from CACScoringLib.io.series_rule import is_soft_kernel
-from CACScoringLib.quality.acquisition import examine, measure_blood, named_agent
+from CACScoringLib.quality.examination import examine, measure_blood, named_agent
 from CACScoringLib.record.rules import rules_for_tube_voltage
 from CACScoringLib.record.scores import MethodScore
 from CACScoringLib.report.page import rendered

@@ -227,7 +227,7 @@ def smooth_field(knots: torch.Tensor, size: int) -> torch.Tensor:
     return (weights @ rows.flatten(3)).unflatten(3, (size, size))
 
 
-def box_around(knots: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def box_of_places(knots: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the first index, and that after the last, of the voxels of an array around places [3, …] (k, j, i)."""
     places = knots.reshape(3, -1)
     low = np.clip(np.floor(places.min(1)), 0, np.array(shape) - 1).astype(int)
@@ -249,7 +249,7 @@ def cut_boxes(
     Returns [n, C, k, j, i] of the first array's type, and the knots in it (`sampler_knots`). Beyond a box is 0, in the
     first channel `fill`.
     """
-    boxes = [box_around(places, arrays[0].shape) for arrays, places in zip(scans, knots, strict=True)]
+    boxes = [box_of_places(places, arrays[0].shape) for arrays, places in zip(scans, knots, strict=True)]
     shape = np.max([high - low for low, high in boxes], axis=0)
     values = np.zeros((len(scans), len(scans[0]), *shape), scans[0][0].dtype)
     values[:, 0] = fill

@@ -84,7 +84,7 @@ def drawn_scans(patients: int, validation_share: float) -> list[DrawnScan]:
 
 def write_drawn_slices(scan: DrawnScan, folder: Path) -> None:
     """Draw a scan and write its slices into a new folder, as `scan_samples.write_slices` does for scans on disk."""
-    patient, drawn, labels = draw(scan.number)
+    patient, drawn, labels = draw_scan(scan.number)
     # Slices just drawn need no check for damage.
     ct = scan_from_image(drawn.grid.image(drawn.hu), Acquisition("digital patient"), is_known=True)
     slices = preprocessing.heart_slices(ct, drawn.heart)
@@ -96,7 +96,7 @@ def write_drawn_slices(scan: DrawnScan, folder: Path) -> None:
     write_prepared(folder, slices, true_map, visible, scan.patient, kind, has_map=True)
 
 
-def draw(number: int) -> tuple[Patient, DigitalScan, Labels]:
+def draw_scan(number: int) -> tuple[Patient, DigitalScan, Labels]:
     """Draw a patient by its number, its scan around the heart, and the scan's labels."""
     kind, turn = number % 4, number // 4
     if kind == 3:

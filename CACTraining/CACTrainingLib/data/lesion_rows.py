@@ -29,7 +29,7 @@ from CACScoringLib.core.labels import ARTERIES
 from CACScoringLib.io.reading import read_ct, read_mask
 from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.networks.configs import LESION_KINDS, LESION_TERRITORIES, TERRITORY_STRIDE
-from CACScoringLib.quality.acquisition import measure_blood
+from CACScoringLib.quality.examination import measure_blood
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesion_network import PatchSampler, covering, territories_around
 from CACScoringLib.scoring.parts import connected_voxels

@@ -33,7 +33,7 @@ from .augmentation import (
     affine_knots,
     as_tensors,
     blur_kernels,
-    box_around,
+    box_of_places,
     cut_box,
     cut_boxes,
     filter_planes,
@@ -169,7 +169,7 @@ def draw_patches(
     shape = boxes.shape[2:]
     points: dict[str, list[np.ndarray]] = {f"{kind}_{part}": [] for kind in _POINTS for part in ("at", "value")}
     for n, (volume, (places, dense, specks, _)) in enumerate(zip(volumes, drawn, strict=True)):
-        low = box_around(places, volume.hu.shape)[0]
+        low = box_of_places(places, volume.hu.shape)[0]
         index, share, label = volume.possible
         parts = {"dense": dense, "specks": specks, "possible": (index, share)}
         channels = np.searchsorted(CALCIFYING, label) + n * len(CALCIFYING)

@@ -19,7 +19,7 @@ from CACScoringLib.panel.widgets import Keys, windowOf
 from ..project.files import ProjectScan
 from ..project.project import Project
 from .masks_section import HEART, REGIONS, MaskSection
-from .opening import OpenScan, hiddenFrom, isShown, loadScan, openVolume, removeNodes, showScan, volumeInScene
+from .opening import OpenScan, hiddenFrom, loadScan, openVolume, removeNodes, showScan, showsNoOtherScan, volumeInScene
 from .parameters import LIBRARY, AnnotationTask
 from .slices_section import SlicesSection
 from .work_list_section import PrepareSection, WorkListSection
@@ -98,7 +98,7 @@ class AnnotateSection(PanelSection):
     def enter(self) -> None:
         self._entered = True
         self._resumeScan()
-        if self._opened is not None and not isShown(self._opened):
+        if self._opened is not None and not showsNoOtherScan(self._opened):
             showScan(self._opened)  # another module has put its own into the views
         self._activate()
 

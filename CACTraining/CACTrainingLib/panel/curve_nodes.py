@@ -68,7 +68,7 @@ def chartsOf(run: str) -> dict[str, vtkMRMLPlotChartNode]:
     return {chart.GetAttribute(KIND_ATTRIBUTE): chart for chart in charts if chart.GetAttribute(RUN_ATTRIBUTE) == run}
 
 
-def isShown() -> bool:
+def showsCurves() -> bool:
     """True if the layout of curves is active."""
     return views.shownLayout() == LAYOUT_ID
 
@@ -78,7 +78,7 @@ def show(charts: Mapping[str, vtkMRMLPlotChartNode]) -> None:
     if views.shownLayout() is None:
         return
     views.registerLayouts({LAYOUT_ID: _layoutDescription()})
-    if not isShown():
+    if not showsCurves():
         slicer.app.layoutManager().setLayout(LAYOUT_ID)
     for kind, view in _VIEWS.items():
         node = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLPlotViewNode")

@@ -293,7 +293,9 @@ class InstallSection(PanelSection):
     def _show(self, *_args: object) -> None:
         ui, card = self._ui, self._cards.get(self._cardPath)
         installed = None if card is None else installedModel(card.name, card.network)
-        ui.cardLabel.setText(_("The project has no finished model yet.") if card is None else summary(card, installed))
+        ui.cardLabel.setText(
+            _("The project has no finished model yet.") if card is None else installation_summary(card, installed)
+        )
         ui.cardLabel.setToolTip("" if card is None else f"{card.training.data}\nSHA-256 {card.sha256}")
         ui.calibrateButton.setVisible(card is not None and card.network == "decomposition")
         idle = not (self._isBusy() or self.job.isRunning)
@@ -406,7 +408,7 @@ def useInScoring(network: str, name: str, insteadOf: str | None = None) -> None:
         setattr(state, parameter, name)
 
 
-def summary(card: ModelCard, installed: ModelCard | None) -> str:
+def installation_summary(card: ModelCard, installed: ModelCard | None) -> str:
     """Summary of a model before installation; `installed` is the installed model of the same name."""
     from CACScoringLib.models import preprocessing
 

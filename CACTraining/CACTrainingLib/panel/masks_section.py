@@ -148,7 +148,7 @@ class MaskSection(PanelSection, VTKObservationMixin):
         """Show the annotator's mask, or the one to start from. Return False if there is none."""
         opened = self._opened
         try:
-            mask = mask_files.read_mask(opened.project, opened.scan.id, opened.annotator, self._kind)
+            mask = mask_files.read_annotated_mask(opened.project, opened.scan.id, opened.annotator, self._kind)
             segmentation = self._addSegmentation(mask if mask is not None else self._proposed())
         except (CTError, OSError, RuntimeError) as error:
             self._say(str(error))

@@ -138,7 +138,7 @@ def hiddenFrom(name: str, message: str, scan: ProjectScan) -> str:
     return message
 
 
-def isShown(opened: OpenScan) -> bool:
+def showsNoOtherScan(opened: OpenScan) -> bool:
     """Return True if the slice views show no other scan; True without views."""
     return views.showNoneBut((opened.volume,))
 

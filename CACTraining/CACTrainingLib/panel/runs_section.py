@@ -22,8 +22,8 @@ from CACScoringLib.panel.process import workerCommand
 from CACScoringLib.panel.widgets import fillRow, fitHeight, prepareColumns, say, showPicture, widthOf
 
 from ..project.project import Project
-from ..training import background as training_runs
-from ..training.background import RunState
+from ..training import background_runs as training_runs
+from ..training.background_runs import RunState
 from ..training.curves import METRICS
 from . import curve_nodes
 from .parameters import Network
@@ -157,7 +157,7 @@ class RunsSection(PanelSection):
         say(ui.runLabel, self._message or ("" if run is None else _progressOf(run)))
         say(ui.runWarningsLabel, "" if run is None else "\n".join(f"⚠ {warning}" for warning in run.warnings))
         folder = None if run is None else self._folder(run.name)
-        showing = curve_nodes.isShown()
+        showing = curve_nodes.showsCurves()
         ui.curvesButton.setChecked(showing)
         if showing:
             curve_nodes.show({} if run is None else self._charts(folder, run))
@@ -177,7 +177,7 @@ class RunsSection(PanelSection):
         manager = slicer.app.layoutManager()
         if manager is None:
             return
-        if curve_nodes.isShown():
+        if curve_nodes.showsCurves():
             manager.setLayout(self._layoutBefore)
         else:
             self._layoutBefore, self._drawn = manager.layout, None

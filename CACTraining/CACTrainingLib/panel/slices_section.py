@@ -24,7 +24,7 @@ from CACScoringLib.panel.widgets import Keys, colourIcon, undoKeys, windowOf
 
 from ..project.annotation_files import SliceLabel
 from .labelling import Labelling
-from .opening import OpenScan, isShown, showScan
+from .opening import OpenScan, showScan, showsNoOtherScan
 
 COLOURS = {"VISIBLE": (239, 108, 0), "NOT_VISIBLE": (66, 133, 244), "UNSURE": (171, 71, 188)}
 """RGB colour of each label's mark, readable on light and dark backgrounds."""
@@ -253,7 +253,7 @@ class SlicesSection(PanelSection, VTKObservationMixin):
 
         Nothing changes while the views showed another scan.
         """
-        if not isShown(self._opened):
+        if not showsNoOtherScan(self._opened):
             k = self._k
             showScan(self._opened)
             if k is not None:

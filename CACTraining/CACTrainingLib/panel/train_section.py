@@ -20,7 +20,7 @@ from CACScoringLib.panel.widgets import InSight, fillBox, singleShot
 
 from ..project.annotations import annotators
 from ..project.project import Project
-from ..training import background as training_runs
+from ..training import background_runs as training_runs
 from . import parameters as options
 from .parameters import LIBRARY, LOOP, RUN, TRAINING, TRAINING_REQUIREMENTS, Network, Preset
 from .project_section import findingLines

@@ -25,7 +25,7 @@ from CACScoringLib.statistics.agreement import kappa
 from CACScoringLib.statistics.bootstrap import Bootstrap, Estimate, patient_mean
 
 from .annotation_files import MASK_KINDS, SliceLabel
-from .annotations import TRUTH, annotators, read_mask, slice_annotations, truth_labels
+from .annotations import TRUTH, annotators, read_annotated_mask, slice_annotations, truth_labels
 from .files import ProjectScan
 from .project import Project
 
@@ -93,7 +93,7 @@ def _readers(project: Project, scan: ProjectScan, warnings: list[str]) -> list[_
     for name in sorted(annotators(project, scan.id), key=str.lower):
         slices = slice_annotations(project, scan.id, name)
         warnings += slices.warnings
-        readers.append(_Reader(name, slices.labels, partial(read_mask, project, scan.id, name)))
+        readers.append(_Reader(name, slices.labels, partial(read_annotated_mask, project, scan.id, name)))
     if scan.truth and readers:
         try:
             readers.append(_Reader(TRUTH, truth_labels(scan), partial(_true_mask, scan.truth.parent)))

@@ -21,7 +21,7 @@ from CACScoringLib.core.files import atomic_write, read_file, sync_folder
 from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
 
-from .files import now, remove_leftovers, write_durably
+from .files import remove_leftovers, time_with_zone, write_durably
 
 SLICES_FILE = "slices.jsonl"
 MASK_KINDS = ("regions", "heart")
@@ -82,7 +82,7 @@ class SliceAnnotations:
             raise ProjectError(f"There is no slice {k}. Slices are counted from 0, at the feet.")
         self._reload_if_changed(k)
         time = round(float(seconds), 2) if seconds is not None and _is_time(float(seconds)) else None
-        self._append({"k": int(k), "label": label.value, "seconds": time, "time": now()})
+        self._append({"k": int(k), "label": label.value, "seconds": time, "time": time_with_zone()})
 
     def undo(self) -> int | None:
         """Undo the last key press that is not undone yet; return its k, or None if there is none.
@@ -94,7 +94,7 @@ class SliceAnnotations:
             return None
         k, label, seconds = self._presses[-1]
         previous = label.value if label else None
-        self._append({"k": k, "label": previous, "seconds": seconds, "undo": True, "time": now()})
+        self._append({"k": k, "label": previous, "seconds": seconds, "undo": True, "time": time_with_zone()})
         return k
 
     def _read(self) -> None:
@@ -200,7 +200,7 @@ def write_imported(folder: Path, annotations: ImportedAnnotations) -> None:
     Raises ProjectError and OSError.
     """
     annotator_folder = folder / "annotators" / annotations.annotator
-    common_fields = {"seconds": None, "imported": True, "time": now()}
+    common_fields = {"seconds": None, "imported": True, "time": time_with_zone()}
     labels = sorted(annotations.slices.items())
     lines = [json.dumps({"k": k, "label": label.value, **common_fields}) + "\n" for k, label in labels]
     annotator_folder.mkdir(parents=True)

@@ -94,7 +94,7 @@ def patient_kinds(project: Project) -> dict[str, int]:
     return kinds
 
 
-def read_mask(project: Project, scan_id: str, annotator: str, kind: str) -> sitk.Image | None:
+def read_annotated_mask(project: Project, scan_id: str, annotator: str, kind: str) -> sitk.Image | None:
     """Read an annotator's regions or heart as uint8 labels on the scan's grid, or return None if there are none.
 
     kind: One of MASK_KINDS. Raises ProjectError if the file cannot be read.

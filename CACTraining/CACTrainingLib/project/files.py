@@ -125,7 +125,7 @@ def _try_lock(descriptor: int, file: Path) -> bool:
     return True
 
 
-def now() -> str:
+def time_with_zone() -> str:
     """Return the time as text, with its zone."""
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
@@ -154,8 +154,8 @@ def write_new_project(folder: Path, name: str) -> None:
             for part in ("scans", "models", "studies"):
                 (half / part).mkdir()
             shutil.copyfile(README, half / "README.txt")
-            write_table(half / SCANS_FILE, [], folder)
-            about = {"schema": SCHEMA, "name": name, "created": now()}
+            write_project_table(half / SCANS_FILE, [], folder)
+            about = {"schema": SCHEMA, "name": name, "created": time_with_zone()}
             write_durably(half / PROJECT_FILE, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
             if folder.exists():
                 folder.rmdir()  # Windows cannot rename to an existing folder, even an empty one
@@ -196,7 +196,7 @@ def path_from(text: str, folder: Path) -> Path:
     return folder / text
 
 
-def write_table(file: Path, scans: Iterable[ProjectScan], project: Path) -> None:
+def write_project_table(file: Path, scans: Iterable[ProjectScan], project: Path) -> None:
     """Replace a table of a project's scans. Raises ProjectWriteError."""
     rows = [
         vars(scan)
@@ -207,7 +207,7 @@ def write_table(file: Path, scans: Iterable[ProjectScan], project: Path) -> None
     write_durably(file, table_text(COLUMNS, rows).encode("utf-8", "surrogateescape"))
 
 
-def read_table(file: Path, project: Path) -> list[ProjectScan]:
+def read_project_table(file: Path, project: Path) -> list[ProjectScan]:
     """Read a table of a project's scans. Raises TableError if it is not a table, ProjectError for a bad row."""
     lines = read_cells(file, errors="surrogateescape")
     if not lines:
@@ -248,11 +248,11 @@ def read_scans(folder: Path) -> tuple[list[ProjectScan], tuple[str, ...]]:
     """Read scans.csv, or its backup if it is missing or damaged; return scans and warnings. Raises ProjectError."""
     file, backup = folder / SCANS_FILE, folder / BACKUP_FILE
     try:
-        return read_table(file, folder), ()
+        return read_project_table(file, folder), ()
     except TableError as error:
         reason = getattr(error.__cause__, "strerror", None) or str(error.__cause__ or error)
     try:
-        scans = read_table(backup, folder)
+        scans = read_project_table(backup, folder)
     except TableError as error:
         raise ProjectError(
             f"{file} cannot be read ({reason}), and there is no backup of it that can. The annotations in "
@@ -265,7 +265,7 @@ def read_scans(folder: Path) -> tuple[list[ProjectScan], tuple[str, ...]]:
     return scans, (warning,)
 
 
-def write_scans(folder: Path, scans: Sequence[ProjectScan], is_broken: bool = False) -> None:
+def write_project_scans(folder: Path, scans: Sequence[ProjectScan], is_broken: bool = False) -> None:
     """Replace scans.csv and keep the previous one as backup. Raises ProjectWriteError.
 
     is_broken: True if the previous file could not be read; it is kept beside the backup then.
@@ -277,7 +277,7 @@ def write_scans(folder: Path, scans: Sequence[ProjectScan], is_broken: bool = Fa
         raise disk_error(file, error) from error
     if previous is not None:
         write_durably(folder / (f"scans.broken-{stamp()}.csv" if is_broken else BACKUP_FILE), previous)
-    write_table(file, scans, folder)
+    write_project_table(file, scans, folder)
 
 
 def write_removed_row(folder: Path, scan: ProjectScan, project: Path) -> None:
@@ -286,7 +286,7 @@ def write_removed_row(folder: Path, scan: ProjectScan, project: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(folder, error) from error
-    write_table(folder / "scan.csv", [scan], project)
+    write_project_table(folder / "scan.csv", [scan], project)
 
 
 def absolute(path: Path) -> Path:

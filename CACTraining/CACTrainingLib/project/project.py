@@ -217,7 +217,7 @@ class Project:
             previous = list(scans)
             yield scans
             if scans != previous:
-                files.write_scans(self.folder, scans, is_broken=bool(warnings))
+                files.write_project_scans(self.folder, scans, is_broken=bool(warnings))
             self._set_scans(scans)
 
     def _set_scans(self, scans: Sequence[ProjectScan]) -> None:

@@ -20,7 +20,7 @@ from CACScoringLib.core.errors import CTError, ProjectWriteError
 from CACScoringLib.core.files import partial_folder, read_json
 
 from .annotation_files import check_written
-from .files import disk_error, now
+from .files import disk_error, time_with_zone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +100,7 @@ def propose(
     cards = [model.card for model in selection.values()]
     facts = {
         "schema": SCHEMA,
-        "made": now(),
+        "made": time_with_zone(),
         "heart_source": source,
         "heart_slices": _slices_of(heart),
         "probabilities": {str(k): probability for k, probability in probabilities.items()},

@@ -32,7 +32,7 @@ from CACScoringLib.io.image_files import read_header
 from CACScoringLib.scans.table import scans_of_table
 
 from .annotation_files import SLICES_FILE, SliceAnnotations, SliceLabel, as_labels, mask_file
-from .annotations import annotators, check_annotator, read_mask, slice_annotations
+from .annotations import annotators, check_annotator, read_annotated_mask, slice_annotations
 from .files import SCANS_FILE, ProjectScan, disk_error
 from .project import Project
 from .proposals import read_proposal
@@ -177,7 +177,7 @@ def painted_slices(project: Project, scan: ProjectScan, annotator: str) -> list[
             return [int(k) for k in cached["slices"]]
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    regions = read_mask(project, scan.id, annotator, "regions")
+    regions = read_annotated_mask(project, scan.id, annotator, "regions")
     slices: list[int] = []
     if regions is not None:
         slices = np.flatnonzero(voxels_of(regions).any((1, 2))).tolist()

@@ -33,10 +33,11 @@ from CACScoringLib.core.errors import CTError, OutputError
 from CACScoringLib.core.grid import triple
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.slices import BODY_HU
+from CACScoringLib.core.slice_checks import BODY_HU
 from CACScoringLib.core.tables import read_table
+from CACScoringLib.core.text import abbreviated_list
 from CACScoringLib.core.voxels import voxels_of
-from CACScoringLib.core.warning_codes import run_checks
+from CACScoringLib.core.warning_codes import run_check
 from CACScoringLib.drr.geometry import Geometry, centre_mm, in_lps_order, pose_of
 from CACScoringLib.drr.projection import body_only
 from CACScoringLib.io.reading import read_ct, read_mask
@@ -44,7 +45,7 @@ from CACScoringLib.models.cards import LoadedModel, find_model, load_model
 from CACScoringLib.models.inference import use_threads
 from CACScoringLib.radiograph.view import STANDARD_PIXELS
 from CACScoringLib.scans.source import ScanSource
-from CACScoringLib.scans.table import source_of
+from CACScoringLib.scans.table import scan_of_line
 from CACScoringLib.scoring.lesions import score_labels
 
 from .. import phantom
@@ -132,11 +133,11 @@ def write_radiographs(
     shuffled = np.random.default_rng(settings.first_number).permutation(record["numbers"]).tolist()
     names = {number: phantom.patient_folder(number) for number in shuffled}
     jobs = [CaseJob(name, number, {"name": name, "patient": number}, {}) for number, name in names.items()]
-    make = partial(write_patient, settings=settings)
+    make = partial(write_patient_case, settings=settings)
     return write_cases(Path(folder), jobs, make, COLUMNS, workers or os.cpu_count() or 1, progress)
 
 
-def write_patient(number: int, case: Path, settings: RadiographCohortSettings) -> dict[str, Any]:
+def write_patient_case(number: int, case: Path, settings: RadiographCohortSettings) -> dict[str, Any]:
     """Write a patient's case; returns the cells of its row."""
     if settings.ct or settings.super_resolution:
         return _write_scanned(number, case, settings.super_resolution)
@@ -346,8 +347,11 @@ def list_scans(source: Path, gated: bool | None = None) -> tuple[list[Projection
         message = f"{len(unscored)} scans of {source} have no total score and are left out, such as {unscored[0]}."
         warnings.append(ScanWarning("scan-left-out", message))
         scans = [scan for scan in scans if scan.facts[LABELS[0]]]
-    without_patient = [str(scan.ct) for scan in listed if not scan.patient]
-    return scans, [*warnings, *run_checks("radiograph scans", without_patient=without_patient)]
+    if without_patient := [str(scan.ct) for scan in listed if not scan.patient]:
+        count, files = len(without_patient), abbreviated_list(without_patient)
+        message = f"{count} scans have no patient ID ({files}): each counts as a patient. Fill in that column."
+        warnings.append(ScanWarning("patient-id-missing", message))
+    return scans, warnings
 
 
 def _of_table(path: Path, gated: bool | None) -> Iterator[ProjectionSource]:
@@ -358,7 +362,7 @@ def _of_table(path: Path, gated: bool | None) -> Iterator[ProjectionSource]:
             "calcium_map": line.file("calcium_map", exists=False),
             "facts": {name: line.text(name) for name in FACTS},
         }
-        yield ProjectionSource(**vars(source_of(line)) | more)
+        yield ProjectionSource(**vars(scan_of_line(line)) | more)
 
 
 def _of_cohort(folder: Path) -> Iterator[ProjectionSource]:
@@ -387,7 +391,7 @@ def _project(scan: ProjectionSource, case: Path, settings: ScanRadiographSetting
     image = in_lps_order(ct.image)
     warnings = [*ct.warnings, *cut_off(image)]
     if settings.super_resolution:
-        warnings += run_checks("super-resolution", slice_mm=image.GetSpacing()[2])
+        warnings += run_check("slices-out-of-range", image.GetSpacing()[2])
     stands = {name: view_geometry(ANGLES[name], 0.0, centre_mm(image)) for name in settings.views}
     _write_projected(case, (body_only(image), calcium, heart), stands, settings.super_resolution)
     return {"warnings": " ".join(warning.code for warning in warnings)}
@@ -436,7 +440,7 @@ def cut_off(image: sitk.Image) -> list[ScanWarning]:
     sides = [hu[:, :, 0], hu[:, :, -1], hu[:, 0], hu[:, -1]]
     share = max(float((side > BODY_HU).mean()) for side in sides)
     height_mm = image.GetSize()[2] * image.GetSpacing()[2]
-    return run_checks("chest", height_mm=height_mm, side_share=share, side_percent=100 * share)
+    return [*run_check("chest-cut-off", height_mm), *run_check("body-cut-off", share, side_percent=100 * share)]
 
 
 def _source_state(scan: ProjectionSource) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from CACScoringLib.core.errors import CTError, TableError
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.warning_codes import run_checks
+from CACScoringLib.core.warning_codes import ScanWarning
 from CACScoringLib.networks.radiograph import REDUCTION, RadiographNet
 from CACScoringLib.radiograph.view import STANDARD_PIXELS, enhance
 
@@ -162,9 +162,9 @@ def load_radiographs(
         progress.counted(number + 1, len(rows))
     lists: dict[str, Any] = {name: tuple(part.pop(name) for part in parts) for name in ("calcium", "drawn")}
     stacked: dict[str, Any] = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-    unknown_hearts = int((~stacked["has_heart"]).sum()) if finder is None else None
-    for warning in run_checks("radiograph set", unknown_hearts=unknown_hearts):
-        progress.warning(warning)
+    if finder is None and (count := int((~stacked["has_heart"]).sum())):
+        message = f"On {count} radiographs the heart is unknown: their centre is used. Use a model that finds it."
+        progress.warning(ScanWarning("heart-not-known", message))
     labels = sorted({name for row in rows for name in row.scores})
     return RadiographSet(
         names=tuple(row.name for row in rows),

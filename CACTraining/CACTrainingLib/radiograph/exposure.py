@@ -77,7 +77,7 @@ def usual_logarithms(body_mm: np.ndarray, scatter: np.ndarray) -> np.ndarray:
 
 
 def window(body_mm: np.ndarray, dark: np.ndarray) -> tuple[float, float]:
-    """Return the logarithms shown as 0 and 1, as of `view.normalise`.
+    """Return the logarithms shown as 0 and 1, as of `view.normalised_grey`.
 
     body_mm: complete view. dark: of it, as of `usual_logarithms`.
     """

@@ -42,7 +42,7 @@ from ..evaluation.experiment import (
 from ..evaluation.measures import Measure, mean_value, rates
 from ..evaluation.parts import Section
 from ..training.runs import TrainedModel
-from ..training.settings import RunOptions, facts_of
+from ..training.settings import RunOptions, settings_as_json
 from . import fitting
 from .cases import ScanRadiographSettings, are_digital, read_case
 from .cohort import projected, write_scan_radiographs
@@ -296,7 +296,7 @@ class RadiographStudy(Experiment):
             for use, cases in zip(("training", "validation"), split, strict=True)
         )
         kind = "radiographs of digital patients" if self.is_digital else "radiographs of a user's table"
-        facts = facts_of(training) | fit.outcome.facts() | {"sharpening": settings.super_resolution}
+        facts = settings_as_json(training) | fit.outcome.facts() | {"sharpening": settings.super_resolution}
         if settings.start is not None:
             facts["start"] = read_network(settings.start)[0].sha256
 

@@ -23,7 +23,7 @@ from CACScoringLib.core.files import read_json
 from CACScoringLib.core.tables import Table
 from CACScoringLib.io.reading import read_mask
 from CACScoringLib.scans.folder import natural_key
-from CACScoringLib.scans.table import source_of
+from CACScoringLib.scans.table import scan_of_line
 
 from ..project.annotation_files import SliceLabel
 from ..project.annotations import annotators, check_annotator, slice_annotations
@@ -178,7 +178,7 @@ def read_pairs(table: Table) -> Reference:
         if key in scans:
             refused.append((f"Line {line.number}", f"Scan {number} of {patient} is listed above."))
             continue
-        scan = ReferenceScan(**vars(source_of(line)) | {"name": f"{patient}/{number}", "number": int(number)})
+        scan = ReferenceScan(**vars(scan_of_line(line)) | {"name": f"{patient}/{number}", "number": int(number)})
         scans[key] = _outlined(scan)
     if not scans:
         why = "; ".join(": ".join(item) for item in refused[:3])

@@ -21,7 +21,7 @@ from CACScoringLib.core.text import OUTPUT, RESUME
 
 from .distributed import choose_precision, from_first
 from .run_folder import CHECKPOINT
-from .settings import LoopSettings, facts_of
+from .settings import LoopSettings, settings_as_json
 from .task import Task
 
 COLLAPSED_VALIDATIONS = 2
@@ -168,7 +168,7 @@ class CheckpointedTraining:
         """Write the checkpoint atomically. Raises OutputError if that fails."""
         if self.fabric.is_global_zero:
             content = {
-                "settings": facts_of(self.task.settings),
+                "settings": settings_as_json(self.task.settings),
                 **vars(self.state),
                 **self._networks(),
                 "random": torch.get_rng_state(),
@@ -198,10 +198,10 @@ class CheckpointedTraining:
                 "train, the output must lie on a disk that all of them see."
             )
             raise CTError(message) from error
-        if content["settings"] != facts_of(self.task.settings):
+        if content["settings"] != settings_as_json(self.task.settings):
             message = (
                 f"{self.checkpoint} belongs to a training with other settings ({content['settings']}), not "
-                f"{facts_of(self.task.settings)}. Give the same settings, or {OUTPUT}."
+                f"{settings_as_json(self.task.settings)}. Give the same settings, or {OUTPUT}."
             )
             raise CTError(message)
         self._restore_networks(content)

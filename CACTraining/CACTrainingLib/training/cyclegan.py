@@ -32,7 +32,7 @@ from .generators import LeakySigmoid, new_generator
 from .sample_pictures import decomposition_picture, slices_to_picture
 from .settings import LoopSettings
 from .task import Task, channels_last
-from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, lesion_loss, map_loss, paint_spots
+from .weak_labels import NOWHERE, add_spots, draw_spots, label_loss, loss_in_lesions, map_loss, paint_spots
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ class CycleTask(Task[CycleTraining]):
             has_map = batch["has_map"]
             losses["truth"] = map_loss(logits[has_map], batch["true"][has_map], near_heart[has_map])
         if self.weights["automatic"]:
-            losses["automatic"] = lesion_loss(logits, batch["true"] * ~batch["has_map"][:, None, None, None])
+            losses["automatic"] = loss_in_lesions(logits, batch["true"] * ~batch["has_map"][:, None, None, None])
         if self.weights["adversarial"]:
             synthetic = self._cycle(x, near_heart, n, maps, losses, noise)
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()

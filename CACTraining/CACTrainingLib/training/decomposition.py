@@ -38,7 +38,7 @@ from .generators import new_generator
 from .published_evaluation import write_as_published
 from .runs import start_from, training_run
 from .sample_pictures import decomposition_picture, slices_to_picture
-from .settings import LoopSettings, RunOptions, facts_of, read_presets
+from .settings import LoopSettings, RunOptions, read_presets, settings_as_json
 from .task import Task, channels_last
 
 EVALUATED_SLICES = 1000
@@ -183,7 +183,11 @@ def evaluate(
         "data": "validation patients of the training's own split, which also chose the best weights",
     }
     if isinstance(settings, CycleTraining) and settings.adversarial_weight:
-        about = {"preset": options.preset, "settings": json.dumps(facts_of(settings)), "seed": settings.loop.seed}
+        about = {
+            "preset": options.preset,
+            "settings": json.dumps(settings_as_json(settings)),
+            "seed": settings.loop.seed,
+        }
         table = options.output.with_name(f"{options.name}.published.csv")
         metrics["as_published"] = write_as_published(table, model, data, options.device, about)
     return metrics, {}

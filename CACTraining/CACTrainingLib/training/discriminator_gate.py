@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from CACScoringLib.core.ct import ScanWarning
-from CACScoringLib.core.warning_codes import run_checks
+from CACScoringLib.core.warning_codes import run_check
 from CACScoringLib.models.preprocessing import MAP_HU, SLICE_SIZE
 from CACScoringLib.statistics.roc import area
 
@@ -105,7 +105,7 @@ class DiscriminatorCheck:
 
     def warnings(self) -> list[ScanWarning]:
         """Return the warning that there are too few slices to rely on."""
-        return run_checks("discriminator gate", gate_slices=min(len(self.calcium), len(self.healthy)))
+        return run_check("discriminators-few-slices", min(len(self.calcium), len(self.healthy)))
 
     def metrics(self, logits: Logits) -> dict[str, float]:
         """Return what discriminators see, by name and discriminator (`with_calcium`, `without_calcium`).

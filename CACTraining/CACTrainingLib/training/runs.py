@@ -41,7 +41,7 @@ from .curves import validations
 from .distributed import from_first, in_turn, make_fabric
 from .loop import Outcome, train
 from .run_folder import has_checkpoint, record_training, training_lock
-from .settings import LoopSettings, RunOptions, facts_of
+from .settings import LoopSettings, RunOptions, settings_as_json
 from .task import Task
 
 BUNDLED = "bundled"
@@ -196,7 +196,7 @@ class Run:
 
         def write() -> Path:
             network = outcome.load_into(build(config))
-            values = {name: value for name, value in facts_of(settings).items() if name != "network"}
+            values = {name: value for name, value in settings_as_json(settings).items() if name != "network"}
             values |= {**outcome.facts(), "processes": outcome.processes}
             before = f"Begun from {start.name}, whose data were: {start.training.data}. Then " if start else ""
             about = (config, next(sizes, "custom"), before + data, settings.loop.seed, values, intended_use)

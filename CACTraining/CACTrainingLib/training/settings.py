@@ -119,6 +119,6 @@ def read_presets(network: str, *defaults: Settings) -> dict[str, Settings]:
     return presets
 
 
-def facts_of(settings: Any) -> dict[str, Any]:
+def settings_as_json(settings: Any) -> dict[str, Any]:
     """Return settings as JSON values, for checkpoints and model cards; paths by their names alone, for folders vary."""
     return json.loads(json.dumps(dataclasses.asdict(settings), sort_keys=True, default=lambda path: path.name))

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from CACScoringLib.core.ct import ScanWarning
 from CACScoringLib.core.progress import Progress
-from CACScoringLib.core.warning_codes import run_checks
+from CACScoringLib.core.warning_codes import run_check
 from CACScoringLib.models.cards import LoadedModel, ModelCard
 from CACScoringLib.models.inference import Runner, predict
 from CACScoringLib.models.operating_points import OPERATING_POINTS, PUBLISHED, SCORING, SCORING_LIMIT
@@ -159,7 +159,7 @@ class SliceTask(Task[SliceTraining]):
 
     def warnings(self, metrics: dict[str, float], validations: int) -> list[ScanWarning]:
         auc = metrics["auc"] if validations >= PATIENT_VALIDATIONS else None
-        return run_checks("slice classifier", auc=auc, validations=validations)
+        return run_check("slices-not-separated", auc, validations=validations)
 
 
 def as_classifier(

@@ -153,7 +153,7 @@ class TerritoryTask(Task[TerritoryTraining]):
             self.watched.append(territory_volume(number, self.cache))
 
     def validate(self, network: Runner | nn.Module) -> dict[str, float]:
-        metrics = summary([agreement(network, volume) for volume in self.watched])
+        metrics = mean_measures([compare_with_truth(network, volume) for volume in self.watched])
         if self.watched_outlined:
             hearts = [heart_agreement(network, volume) for volume in self.watched_outlined]
             metrics["outlined_heart"] = float(np.mean(hearts))
@@ -240,7 +240,7 @@ def outlined_scans(options: RunOptions, loop: LoopSettings) -> tuple[list[Traini
     return split_by_patient(outlined, loop.validation_share, loop.seed)
 
 
-def agreement(network: Runner | nn.Module, volume: TerritoryVolume) -> tuple[tuple[float, ...], np.ndarray]:
+def compare_with_truth(network: Runner | nn.Module, volume: TerritoryVolume) -> tuple[tuple[float, ...], np.ndarray]:
     """Compare a network with the truth, on the unaugmented patch around a patient's heart.
 
     Returns:
@@ -303,10 +303,10 @@ def _at_calcium(
     return probability[(slice(None), *place[:, inside])].T, value[inside], artery[inside].astype(int)
 
 
-def summary(agreements: Sequence[tuple[tuple[float, ...], np.ndarray]]) -> dict[str, float]:
+def mean_measures(agreements: Sequence[tuple[tuple[float, ...], np.ndarray]]) -> dict[str, float]:
     """Return means over patients, and the share of coronary calcium that is assigned to its artery.
 
-    agreements: Of each patient, as `agreement` returns it.
+    agreements: Of each patient, as `compare_with_truth` returns it.
     """
     dices, masses = zip(*agreements, strict=True)
     means = do_metric_reduction(torch.tensor(dices, dtype=torch.float64), "mean_batch")[0].tolist()

@@ -63,7 +63,7 @@ def map_loss(logits: torch.Tensor, target: torch.Tensor, near_heart: torch.Tenso
     return (functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * weights).mean()
 
 
-def lesion_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def loss_in_lesions(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Return the cross-entropy in the lesions of target maps [n, 1, j, i], on the scale of `map_loss`.
 
     Lesions are those of an automatic score, and other pixels may hold calcium that it missed; they do not count.

@@ -29,7 +29,7 @@ from CACScoringLib.models.choice import Networks, load_networks
 from CACScoringLib.models.inference import use_threads
 from CACScoringLib.models.operating_points import SCORING_LIMIT
 from CACScoringLib.pipeline import ScoreSettings, score_scan
-from CACScoringLib.quality.calibration import facts_of
+from CACScoringLib.quality.calibration import calibration_facts
 from CACScoringLib.record.scores import LesionSet
 from CACScoringLib.results import ScoreResult
 from CACScoringLib.scoring.judge import lesions_beneath
@@ -180,7 +180,7 @@ def _measured(networks: Networks, settings: DecompositionSettings, scan: Trainin
         "dense": dense,
         "reader_agatston": {artery.key: reader[artery].agatston for artery in MAIN_ARTERIES},
         "reference_agatston": reference,
-        "facts": facts_of(result.scored_scan, result.record.measured, result.region.mask),
+        "facts": calibration_facts(result.scored_scan, result.record.measured, result.region.mask),
         "is_gated": acquisition.gating is not None,
     }
 

@@ -10,8 +10,7 @@ import pytest
 from lesion_scans import write_ct, write_labels
 
 import CACScoringLib
-from CACScoringLib.core.files import resource_rows
-from CACScoringLib.core.warning_codes import ADVICE, OPTIONS
+from CACScoringLib.core.warning_codes import ADVICE, CHECKS, OPTIONS
 from CACScoringLib.record.score_record import read_result
 from CACTrainingLib.cli import main as cli
 
@@ -27,8 +26,8 @@ def options_of(parser):
 
 
 def texts():
-    """All texts of the library but docstrings, and the messages of its table of warnings."""
-    yield from (row["message"] for row in resource_rows("checks.csv"))
+    """All texts of the library but docstrings, and the messages of its checks."""
+    yield from (check.message for check in CHECKS.values())
     for file in Path(CACScoringLib.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:

@@ -13,7 +13,7 @@ from CACScoringLib.core.acquisition import Acquisition
 from CACScoringLib.core.errors import ProjectionError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.drr import projection
-from CACScoringLib.drr.files import write_dicom
+from CACScoringLib.drr.files import write_dicom_radiograph
 from CACScoringLib.drr.geometry import pose_of, rays_through, view_named
 from CACScoringLib.drr.projection import Film, add_planes_by_scipy, add_planes_compiled
 
@@ -256,7 +256,7 @@ def test_radiograph_in_dicom_is_read_back_unchanged(patient, tmp_path):
     from CACScoringLib.radiograph.reading import read_radiograph
 
     picture = projection.radiograph(patient, replace(view_named("PA"), pixels=(256, 240)))
-    write_dicom(tmp_path / "x.dcm", picture, Acquisition("NIfTI"))
+    write_dicom_radiograph(tmp_path / "x.dcm", picture, Acquisition("NIfTI"))
     loaded = read_radiograph(tmp_path / "x.dcm")
     assert (loaded.view, loaded.pixel_mm) == ("PA", pytest.approx(picture.geometry.pixel_mm))
     np.testing.assert_allclose(loaded.picture / 65535, picture.grey, atol=1e-4)

@@ -69,7 +69,7 @@ def test_facts_of_a_scan(rows, cut):
     hu = np.full(heart.shape, 40, np.int16)
     hu[:, :, 0], hu[0, 0, 1] = -1000, 1200
     scan = scan_from_image(image_of(hu, (0.5, 0.5, 3.0)), Acquisition("NRRD", kvp=100.0))
-    facts = calibration.facts_of(scan, BloodPool(45.0, 50.0, 22.0, 9), heart)
+    facts = calibration.calibration_facts(scan, BloodPool(45.0, 50.0, 22.0, 9), heart)
     assert facts.keys() == calibration.FACTS.keys()
     assert (facts["field_of_view_mm"], facts["pixel_mm"], facts["slice_spacing_mm"]) == (15.0, 0.5, 3.0)
     assert (facts["kvp"], facts["noise_hu"], facts["median_hu"]) == (100.0, 22.0, 45.0)
@@ -80,7 +80,7 @@ def test_facts_of_a_scan(rows, cut):
         "input": {"name": None, "size": [30, 20, 10], "spacing_mm": list(scan.image.GetSpacing()), "voxels_sha256": ""},
     }
     assert calibration.recorded_facts(record_of(content), heart) == facts
-    unmeasured = calibration.facts_of(scan, None, heart)
+    unmeasured = calibration.calibration_facts(scan, None, heart)
     assert unmeasured["noise_hu"] is unmeasured["median_hu"] is None
 
 

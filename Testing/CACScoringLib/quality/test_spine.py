@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from images import image_of
 
 from CACScoringLib.core.ct import Acquisition, scan_from_image
-from CACScoringLib.quality.acquisition import body_warnings, noise_warnings, spine_warnings
+from CACScoringLib.quality.examination import body_warnings, spine_warnings, uneven_noise_warnings
 from CACScoringLib.quality.spine import vertebrae
 
 PITCH_MM, BODY_MM, CANAL_MM, PIXEL_MM, SLICE_MM = 24.0, 32.0, 14.0, 1.0, 2.0
@@ -108,7 +108,7 @@ def test_local_noise_in_the_heart(sd_hu, expected):
     box = hu[25:45, 30:50, 100:120]
     box += np.rint(np.random.default_rng(1).normal(0, sd_hu, box.shape)).astype(np.int16)
     scan = scan_from_image(image_of(hu, (1.0, 1.0, 2.0)), Acquisition("test"), is_known=True)
-    assert [warning.code for warning in noise_warnings(scan, heart)] == expected
+    assert [warning.code for warning in uneven_noise_warnings(scan, heart)] == expected
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from CACScoringLib.radiograph.view import (
     STANDARD_PIXELS,
     enhance,
     looks_inverted,
-    normalise,
+    normalised_grey,
     standard_view,
 )
 
@@ -35,7 +35,7 @@ def test_pixels_are_averaged_over_the_standard_pixels_extent():
 def test_percentiles_of_the_body_become_0_and_1():
     picture = np.arange(2000, dtype=np.float32).reshape(40, 50)
     body = picture >= 1000
-    view = normalise(picture, body)
+    view = normalised_grey(picture, body)
     assert ((view[body] == 0).sum(), (view[body] == 1).sum()) == (10, 3)
     assert not view[~body].any()
 
@@ -47,7 +47,7 @@ def test_an_own_radiograph_is_seen_as_training_saw_its_path(form):
     if form == "film":
         dark, (low, high) = display(np.exp(-0.0193 * path), path > 20, Film())
         picture = np.clip((dark - low) / (high - low), 0, 1)
-    difference = np.abs(standard_view(picture, (0.5, 0.5)) - normalise(path, path > 20))
+    difference = np.abs(standard_view(picture, (0.5, 0.5)) - normalised_grey(path, path > 20))
     assert difference.mean() < 0.04
     assert difference.max() < 0.1
 

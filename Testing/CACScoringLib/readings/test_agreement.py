@@ -10,7 +10,7 @@ from CACScoringLib.core.errors import OutputError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.agreement import lesions_of, write_tables
 from CACScoringLib.readings.cases import cases_in
-from CACScoringLib.readings.journals import AGAIN, FIRST, labels_of, reading_by
+from CACScoringLib.readings.journals import AGAIN, FIRST, labels_of_reading, reading_by
 from CACScoringLib.readings.recorded_review import RecordedReview
 from CACScoringLib.readings.work_list import WorkList, plan_of
 from CACScoringLib.review.output import IN_PANEL
@@ -81,7 +81,7 @@ def test_readings_lesions_and_agreement_have_rows(tmp_path):
     assert (dice["scans"], kappa["estimate"]) == ("1", "")
 
     # Lesions are parts with a single label in each reading.
-    labels = [labels_of(again, reading_by(reader))["threshold"] for reader in READERS]
+    labels = [labels_of_reading(again, reading_by(reader))["threshold"] for reader in READERS]
     lesions = list(lesions_of(again.folder, labels))
     assert ["LAD", "LCX"] in [[site for *_, site in lesion] for lesion in lesions]
     voxels = sum(lesion.voxels for lesion in review.lesions("threshold"))

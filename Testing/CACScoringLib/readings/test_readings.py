@@ -11,7 +11,7 @@ from review_server import write_cohort
 from CACScoringLib.core.errors import JournalError, UnreadableError
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.cases import cases_in
-from CACScoringLib.readings.journals import PLAN, file_of, journal_of, labels_of, readers_of, reading_by
+from CACScoringLib.readings.journals import PLAN, file_of, journal_of, labels_of_reading, readers_of, reading_by
 from CACScoringLib.readings.recorded_review import RecordedReview, begin_blind, blind_content, hidden
 from CACScoringLib.record.score_record import record_from_text
 from CACScoringLib.review import journal as journal_module
@@ -46,7 +46,7 @@ class Reading(RecordedReview):
 
 class TestBlind:
     def test_all_candidates_begin_undecided_and_nothing_reveals_them(self, case):
-        before = labels_of(case, ANN)
+        before = labels_of_reading(case, ANN)
         assert any((labelled.values < Artery.UNASSIGNED).any() for labelled in before.values())
         begin_blind(case, ANN)
         reading = Reading(case)

@@ -25,8 +25,8 @@ def unit_weights(n):
 
 class TestPublishedExamples:
     def test_icc(self):
-        assert agreement.agreement(unit_weights(6), SHROUT_FLEISS) == pytest.approx(0.29, abs=0.005)
-        assert agreement.agreement(unit_weights(20), ANXIETY) == pytest.approx(0.198, abs=5e-4)
+        assert agreement.icc_of_pairs(unit_weights(6), SHROUT_FLEISS) == pytest.approx(0.29, abs=0.005)
+        assert agreement.icc_of_pairs(unit_weights(20), ANXIETY) == pytest.approx(0.198, abs=5e-4)
 
     def test_interval_of_icc_for_absolute_agreement(self):
         assert agreement.agreement_interval(SHROUT_FLEISS) == pytest.approx((0.019, 0.761), abs=5e-4)
@@ -41,8 +41,10 @@ class TestWeightsAreRepeats:
     """Every statistic of weights equals the library's on the patients repeated as often."""
 
     def test_agreement(self, resamples, sample):
-        icc = agreement.agreement(resamples[0], sample)
-        assert icc == pytest.approx([agreement.agreement(unit_weights(40), sample[drawn])[0] for drawn in resamples[1]])
+        icc = agreement.icc_of_pairs(resamples[0], sample)
+        assert icc == pytest.approx(
+            [agreement.icc_of_pairs(unit_weights(40), sample[drawn])[0] for drawn in resamples[1]]
+        )
 
     @pytest.mark.parametrize(("power", "name"), [(1, "linear"), (2, "quadratic")])
     def test_kappa(self, resamples, sample, power, name):
@@ -102,9 +104,9 @@ def test_relative_differences():
 
 def test_equal_scores_have_no_agreement_by_chance():
     equal, zero = np.repeat(np.arange(6.0)[:, None], 2, axis=1), np.zeros(5, int)
-    assert agreement.agreement(unit_weights(6), equal) == pytest.approx(1)
+    assert agreement.icc_of_pairs(unit_weights(6), equal) == pytest.approx(1)
     undefined = [
-        agreement.agreement(unit_weights(6), np.zeros((6, 2))),
+        agreement.icc_of_pairs(unit_weights(6), np.zeros((6, 2))),
         agreement.agreement_interval(equal),
         agreement.rank_correlation(np.ones((1, 5)), zero, np.arange(5.0)),
         agreement.kappa(unit_weights(5), zero, zero, 4),
@@ -114,6 +116,6 @@ def test_equal_scores_have_no_agreement_by_chance():
 
 def test_agreement_of_a_resample_without_any_score():
     pairs = np.array([[0.1, 0.1]] * 3 + [[70.3, 61.7]])
-    icc = agreement.agreement(np.array([[1.0, 1, 1, 1], [2, 1, 1, 0]]), pairs)
+    icc = agreement.icc_of_pairs(np.array([[1.0, 1, 1, 1], [2, 1, 1, 0]]), pairs)
     assert icc[0] > 0.9
     assert math.isnan(icc[1])

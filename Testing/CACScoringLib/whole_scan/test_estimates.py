@@ -9,7 +9,7 @@ from whole_records import record_of, whole_record
 
 from CACScoringLib.core.decoding import content_of
 from CACScoringLib.whole_scan import estimates
-from CACScoringLib.whole_scan.estimates import DIFFERS, Prediction, agreement, agreements, disagreements
+from CACScoringLib.whole_scan.estimates import DIFFERS, Prediction, agreement_of_estimates, agreements, disagreements
 from CACScoringLib.whole_scan.trust import NO_TEST, trust_in
 
 
@@ -25,7 +25,7 @@ class TestAgreement:
     )
     def test_two_scores_are_compared_by_their_class(self, first, second, apart, differs):
         for pair in ((first, second), (second, first)):
-            verdict = agreement(*(Prediction("x", float(score), score > 0) for score in pair))
+            verdict = agreement_of_estimates(*(Prediction("x", float(score), score > 0) for score in pair))
             assert (verdict.classes_apart, verdict.differs_widely, verdict.agrees) == (apart, differs, apart == 0)
 
     @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ class TestAgreement:
     )
     def test_a_yes_or_no_is_compared_with_whether_there_is_calcium(self, answer, score, agrees, differs_widely):
         answered, scored = Prediction("x", None, answer), Prediction("y", float(score), score > 0)
-        for verdict in (agreement(answered, scored), agreement(scored, answered)):
+        for verdict in (agreement_of_estimates(answered, scored), agreement_of_estimates(scored, answered)):
             assert (verdict.classes_apart, verdict.agrees, verdict.differs_widely) == (None, agrees, differs_widely)
 
     def test_candidates_that_nobody_reviewed_say_nothing(self):

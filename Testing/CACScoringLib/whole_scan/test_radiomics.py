@@ -103,7 +103,7 @@ def test_enhanced_blood_is_no_candidate():
     # The fainter of these peaks is below the raised bounds of weights, but above the usual ones.
     peaks_hu = (420, 900)
     scan, region = make_scan([(*PLAQUE[:3], peaks_hu[1]), (slice(14, 16), *PLAQUE[1:3], peaks_hu[0])], blood_hu=350)
-    from CACScoringLib.quality.acquisition import measure_blood
+    from CACScoringLib.quality.examination import measure_blood
 
     blood = measure_blood(scan, region.mask)
     assert blood.enhanced

@@ -23,7 +23,7 @@ from CACScoringLib.whole_scan.vessels import (
     CERTAINTY,
     FACTOR,
     SCALE,
-    normalise,
+    normalised_scores,
     to_agatston,
     vessel_estimate,
     vessel_input,
@@ -200,7 +200,7 @@ def test_territories_follow_the_slices():
 @pytest.mark.parametrize("output", ["linear", "log"])
 def test_scores_and_back(output):
     scores = np.array([[0.0, 1.0, 12.5, 800.0]])
-    shares = normalise(scores, 800.0, output)
+    shares = normalised_scores(scores, 800.0, output)
     assert (shares[0, 0], shares[0, 3]) == (0, 1)
     np.testing.assert_allclose(to_agatston(shares, 800.0, output), scores, atol=1e-9)
     assert to_agatston(np.array([-0.2]), 800.0, output) == 0

@@ -377,7 +377,7 @@ class TestProject:
         assert "not done" in answer["error"]
         state = client.act(base, "accept")
         assert client.post(f"{base}/project", {}) == (200, {"scan": added[0].id})
-        regions = annotations.read_mask(project, added[0].id, "Ann", "regions")
+        regions = annotations.read_annotated_mask(project, added[0].id, "Ann", "regions")
         values = sitk.GetArrayViewFromImage(regions)
         voxel = 27.0  # mm³
         assert (values > 0).sum() * voxel == state["methods"]["threshold"]["total"]["volume_mm3"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from CACTrainingLib.data.datasets import SliceDataset, load_slices, prepare, split_by_patient
-from CACTrainingLib.data.drawn_scans import FIRST_NUMBERS, draw, drawn_scans
+from CACTrainingLib.data.drawn_scans import FIRST_NUMBERS, draw_scan, drawn_scans
 from CACTrainingLib.phantom import DIFFICULTIES
 from CACTrainingLib.training.runs import TrainingData
 
@@ -48,7 +48,7 @@ def test_a_patient_is_prepared_without_files(tmp_path):
 @pytest.mark.long
 def test_every_fourth_patient_is_difficult_by_turns():
     first = FIRST_NUMBERS["training"] + 3
-    difficulties = [draw(number)[0].difficulty for number in range(first, first + 12, 4)]
+    difficulties = [draw_scan(number)[0].difficulty for number in range(first, first + 12, 4)]
     turn = DIFFICULTIES.index(difficulties[0])
     assert difficulties == [DIFFICULTIES[(turn + n) % len(DIFFICULTIES)] for n in range(3)]
     assert len(set(difficulties)) == 3

@@ -9,7 +9,7 @@ from CACScoringLib.core.ct import same_grid
 from CACScoringLib.core.errors import ProjectWriteError
 from CACScoringLib.core.labels import Artery, site_called
 from CACTrainingLib.project import annotations
-from CACTrainingLib.project.annotations import read_mask
+from CACTrainingLib.project.annotations import read_annotated_mask
 from desktop_host import events
 
 LESION = (3, 16, 32)
@@ -36,7 +36,7 @@ def just_painted(annotating):
 
 def saved(driver, kind: str):
     """The mask on the disk as [k, j, i]; None without one."""
-    image = read_mask(driver.project, driver.opened.scan.id, "AB", kind)
+    image = read_annotated_mask(driver.project, driver.opened.scan.id, "AB", kind)
     return None if image is None else sitk.GetArrayFromImage(image)
 
 
@@ -55,7 +55,7 @@ class TestRegions:
             values = saved(annotating, "regions")
             assert set(np.unique(values)) == {0, int(site_called(artery))}
             assert values[LESION] == int(site_called(artery))
-        image = read_mask(annotating.project, "0001", "AB", "regions")
+        image = read_annotated_mask(annotating.project, "0001", "AB", "regions")
         assert same_grid(image, sitk.ReadImage(str(annotating.opened.scan.ct)))
 
     @pytest.mark.long
@@ -105,7 +105,7 @@ class TestRegions:
             assert "stays open" in annotating.ui.workStatusLabel.text
         annotating.open_scan(1)
         assert annotating.opened.scan.id == "0002"
-        assert read_mask(annotating.project, "0001", "AB", "regions") is not None
+        assert read_annotated_mask(annotating.project, "0001", "AB", "regions") is not None
 
 
 class TestHeart:
@@ -131,4 +131,4 @@ def test_closing_the_scene_saves_first(just_painted):
     slicer.mrmlScene.Clear()
     events.process_events()
     assert just_painted.opened is None
-    assert sitk.GetArrayFromImage(read_mask(project, "0001", "AB", "regions"))[LESION] == int(Artery.LAD)
+    assert sitk.GetArrayFromImage(read_annotated_mask(project, "0001", "AB", "regions"))[LESION] == int(Artery.LAD)

@@ -13,7 +13,7 @@ from panel_driver import line, put_slicers_python_on_the_path
 from training_driver import on_page
 
 from CACTrainingLib.cli import main as cli
-from CACTrainingLib.training import background as training_runs
+from CACTrainingLib.training import background_runs as training_runs
 from CACTrainingLib.training.run_folder import training_lock
 
 

@@ -129,17 +129,17 @@ class TestFullDisk:
         limited(100_000)
         with pytest.raises(ProjectWriteError, match=r"heart.nii.gz was not saved"):
             annotations.write_mask(project, "0001", "Anna", "heart", sitk.GetImageFromArray(noise))
-        assert sitk.GetArrayFromImage(annotations.read_mask(project, "0001", "Anna", "heart")).sum() == 2
+        assert sitk.GetArrayFromImage(annotations.read_annotated_mask(project, "0001", "Anna", "heart")).sum() == 2
         folder = project.scan_folder("0001") / "annotators" / "Anna"
         assert [path.name for path in folder.iterdir()] == ["heart.nii.gz"]
 
 
 class TestMasks:
     def test_masks_are_read_back_with_their_geometry(self, project):
-        assert annotations.read_mask(project, "0001", "Anna", "regions") is None
+        assert annotations.read_annotated_mask(project, "0001", "Anna", "regions") is None
         image = label_map(3, 50)
         annotations.write_mask(project, "0001", "Anna", "regions", image)
-        mask = annotations.read_mask(project, "0001", "Anna", "regions")
+        mask = annotations.read_annotated_mask(project, "0001", "Anna", "regions")
         assert mask.GetPixelID() == sitk.sitkUInt8
         assert (sitk.GetArrayFromImage(mask) == sitk.GetArrayFromImage(image)).all()
         for geometry in ("GetSpacing", "GetOrigin", "GetDirection"):
@@ -182,5 +182,5 @@ def test_reading_writes_nothing(project):
     opened = Project.open(project.folder)
     annotations.slice_annotations(opened, "0001", "Anna")
     annotations.slice_annotations(opened, "0001", "Ben")
-    annotations.read_mask(opened, "0001", "Ben", "heart")
+    annotations.read_annotated_mask(opened, "0001", "Ben", "heart")
     assert sorted(Path(project.folder).rglob("*")) == before

@@ -25,7 +25,7 @@ from CACScoringLib.core.errors import CTError, ProjectError, ProjectWriteError
 from CACScoringLib.core.tables import read_table
 from CACTrainingLib.project import files as project_files
 from CACTrainingLib.project.annotation_files import ImportedAnnotations, SliceLabel
-from CACTrainingLib.project.annotations import annotators, patient_kinds, read_mask, slice_annotations
+from CACTrainingLib.project.annotations import annotators, patient_kinds, read_annotated_mask, slice_annotations
 from CACTrainingLib.project.project import NewScan, Project, content_hash, is_project
 from CACTrainingLib.project.split import USES, split_patients
 
@@ -191,9 +191,9 @@ class TestAdding:
         slices = slice_annotations(project, "0004", "COCA readers")
         assert slices.labels == labels
         assert not slices.can_undo
-        mask = read_mask(project, "0004", "COCA readers", "regions")
+        mask = read_annotated_mask(project, "0004", "COCA readers", "regions")
         assert (sitk.GetArrayFromImage(mask) == sitk.GetArrayFromImage(regions)).all()
-        assert read_mask(project, "0004", "COCA readers", "heart") is None
+        assert read_annotated_mask(project, "0004", "COCA readers", "heart") is None
         assert [path.name for path in (project.folder / "scans").iterdir()] == ["0004"]
 
     def test_ids_of_folders_that_are_there_are_not_given_again(self, project, tmp_path):

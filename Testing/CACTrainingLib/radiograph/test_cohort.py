@@ -117,7 +117,7 @@ def test_other_settings_are_refused(folder, change):
 def test_a_patient_without_a_ct(tmp_path):
     """Points conserve mass, and other calcium lies on the same heart."""
     number = 41
-    cells = cohort.write_patient(number, tmp_path / "one.npz", RadiographCohortSettings(drawings=2))
+    cells = cohort.write_patient_case(number, tmp_path / "one.npz", RadiographCohortSettings(drawings=2))
     patient = draw_patient(number, surroundings=True, ages=True)
     assert cells["agatston"] == pytest.approx(AGATSTON_PER_MG * patient.mass_mg, abs=0.01)
     views, drawings = read_case(tmp_path / "one.npz"), read_drawings(tmp_path / "one.npz")

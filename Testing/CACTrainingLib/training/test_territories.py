@@ -159,7 +159,7 @@ def test_the_summary_weighs_calcium_by_mass_and_leaves_out_missing_territories()
     mass[1, 2], mass[1, 3], mass[3, 4] = 6, 2, 2
     first = ((np.nan, 0.5, *[1.0] * 8, 0.9), mass)
     second = ((0.4, 0.7, *[1.0] * 8, 0.7), 0 * mass)
-    metrics = training.summary([first, second])
+    metrics = training.mean_measures([first, second])
     assert (metrics["mass"], metrics["mass_LAD"]) == (pytest.approx(0.8), pytest.approx(0.75))
     assert "mass_LCX" not in metrics
     assert (metrics["dice_LM"], metrics["dice_LAD"]) == (pytest.approx(0.4), pytest.approx(0.6))

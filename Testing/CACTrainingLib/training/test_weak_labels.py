@@ -105,7 +105,7 @@ def test_lesions_teach_no_other_pixel():
     target = torch.zeros(1, 1, 64, 64)
     target[0, 0, 30:33, 30:33] = 0.2
     logits = torch.full_like(target, -3.0).requires_grad_()
-    weak_labels.lesion_loss(logits, target).backward()
+    weak_labels.loss_in_lesions(logits, target).backward()
     assert torch.equal(logits.grad != 0, target > 0)
     assert (logits.grad[target > 0] < 0).all(), "the map is too low there"
 

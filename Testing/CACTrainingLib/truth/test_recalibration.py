@@ -24,7 +24,7 @@ from CACScoringLib.models import cards
 from CACScoringLib.models.cards import find_model, read_card
 from CACScoringLib.models.choice import ModelChoice, chosen_models
 from CACScoringLib.models.store import update_card
-from CACScoringLib.quality.calibration import METAL, facts_of
+from CACScoringLib.quality.calibration import METAL, calibration_facts
 from CACScoringLib.record.findings import Familiarity
 from CACScoringLib.record.scores import CATEGORISED_BELOW
 from CACScoringLib.scoring.sites import coronary_probabilities
@@ -311,7 +311,9 @@ def test_candidates_are_read_from_results_and_labelled_by_the_outlines(tmp_path)
     assert sum(coronary) == sum(automatic_patient.LESIONS)
     by_probability = sorted(zip(listed, coronary, strict=True), key=lambda pair: -pair[0].verdict.probability)
     assert [is_coronary for _, is_coronary in by_probability] == list(automatic_patient.LESIONS)
-    assert compared.facts.calibration == facts_of(result.scored_scan, result.record.measured, result.region.mask)
+    assert compared.facts.calibration == calibration_facts(
+        result.scored_scan, result.record.measured, result.region.mask
+    )
     assert restore(json.loads(json.dumps(asdict(compared))), ComparedScan) == compared
 
 

@@ -17,7 +17,7 @@ from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 
 from ..views import giveKeys
-from ..widgets import quiet
+from ..widgets import blocked_signals
 
 _HINT_LINES, _STATUS_LINES = 2, 3
 """Minimum heights of an effect's messages in lines, so that the widgets below them do not move."""
@@ -152,7 +152,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self._build()
         for parameter in self._parameters:
             box = self.boxes[parameter.name]
-            with quiet(box):
+            with blocked_signals(box):
                 if parameter.limits is None:
                     box.setChecked(self.scriptedEffect.integerParameter(parameter.name) != 0)
                 else:

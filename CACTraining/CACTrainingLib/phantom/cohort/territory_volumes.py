@@ -107,7 +107,7 @@ def territory_volume(number: int, folder: Path) -> TerritoryVolume:
         return TerritoryVolume(stored["hu"], labels & 15, labels >= 16, **sparse)
 
 
-def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Generator]:
+def draw_positioned(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Generator]:
     """Draw a patient positioned in the scanner, its traits of SHARES, and the generator for their appearance."""
     g = stream(number, 60)
     traits = {name: bool(g.random() < share) for name, share in SHARES.items()}
@@ -136,7 +136,7 @@ def draw(number: int) -> tuple[Patient, ScanPose, dict[str, bool], np.random.Gen
 
 def make_volume(number: int) -> TerritoryVolume:
     """Paint a patient. The same number gives the same volume."""
-    patient, pose, traits, g = draw(number)
+    patient, pose, traits, g = draw_positioned(number)
     grid = Grid(SHAPE[::-1], TERRITORY_SPACING_MM, FIRST_MM)
     patient_grid = replace(grid, origin_mm=tuple(np.asarray(FIRST_MM) - pose.table_shift_mm))
     hu, lung, heart, frame = _paint(patient, pose, patient_grid, traits, g)

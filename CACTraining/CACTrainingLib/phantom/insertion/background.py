@@ -13,9 +13,8 @@ from CACScoringLib.anatomy.heart_search import find_heart
 from CACScoringLib.core.ct import CTScan, ScanWarning
 from CACScoringLib.core.errors import ContrastError, InsertionError
 from CACScoringLib.core.grid import Grid
-from CACScoringLib.core.warning_codes import run_checks
 from CACScoringLib.io.reading import stem
-from CACScoringLib.quality.acquisition import examine, measure_blood, require_unenhanced
+from CACScoringLib.quality.examination import examine, measure_blood, require_unenhanced
 from CACScoringLib.record.rules import ScoringRules
 from CACScoringLib.scoring.lesions import find_lesions
 
@@ -103,7 +102,9 @@ def prepare_background(
         raise InsertionError("The noise in the heart cannot be measured. Give a mask of the whole heart.")
     mask = region.mask
     dense = find_lesions(scan, mask.astype(np.uint8), ScoringRules()).lesions
-    warnings += run_checks("background", dense_places=len(dense))
+    if count := len(dense):
+        message = f"{count} places in the heart reach 130 HU. If any is calcium, its truth is wrong: take another scan."
+        warnings.append(ScanWarning("possible-calcium", message))
     labels = region.territory_labels
     anatomy = None
     if needs_arteries:

@@ -70,7 +70,7 @@ def features_in(table: pd.DataFrame, name: str) -> list[str]:
     return [feature for feature in table if feature.startswith(FEATURE_SETS[name])]
 
 
-def labels_of(table: pd.DataFrame, by_threshold: bool) -> np.ndarray:
+def true_classes(table: pd.DataFrame, by_threshold: bool) -> np.ndarray:
     """Return the true classes of scans, or those at 130 HU (`radiomics.calcium_by_threshold`), bool [n]."""
     if not by_threshold:
         return np.array(table.calcium, bool)

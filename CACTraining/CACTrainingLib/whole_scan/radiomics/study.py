@@ -230,7 +230,7 @@ class RadiomicsStudy(WholeScanStudy):
         began, config = time.perf_counter(), settings.configuration
         training = self._training(config, fold)
         names = fitting.features_in(training, config.features)
-        labels = fitting.labels_of(training, config.by_threshold)
+        labels = fitting.true_classes(training, config.by_threshold)
         data = (training[names].to_numpy(), labels, training.patient.to_numpy())
         model = fitting.fit_classifier(config.classifier, *data, settings.seed, settings.sensitivity)
 
@@ -272,7 +272,7 @@ class RadiomicsStudy(WholeScanStudy):
 
     def comparators(self) -> Mapping[str, Fit]:
         table = self.features
-        rule = np.stack([table[THRESHOLD_FEATURE], fitting.labels_of(table, by_threshold=True)], 1)
+        rule = np.stack([table[THRESHOLD_FEATURE], fitting.true_classes(table, by_threshold=True)], 1)
         return {
             "130 HU in the heart": lambda rows: lambda cases: rule[cases],
             "Always calcium": lambda rows: lambda cases: np.ones((len(cases), 2)),

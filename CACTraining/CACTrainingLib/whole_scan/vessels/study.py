@@ -36,7 +36,7 @@ from ...evaluation.measures import ExperimentComparison, Measure, mean_absolute_
 from ...evaluation.papers import texts_of
 from ...evaluation.parts import Section
 from ...training.runs import TrainedModel, check_start_share
-from ...training.settings import RunOptions, facts_of
+from ...training.settings import RunOptions, settings_as_json
 from ..sources import ScanList, WholeScanStudy, WholeScanStudySettings, are_digital
 from . import fitting
 from .task import VesselTask
@@ -284,7 +284,7 @@ class VesselStudy(WholeScanStudy):
         _, _, training, validation = self._fit_data(settings, HELD_OUT)
         counts = {"training": len(training), "validation": len(validation), "test": len(self.cohort.held_out)}
         size = "paper" if options.preset.startswith("paper") else "compact"
-        facts = {**facts_of(settings.training), **fit.outcome.facts()}
+        facts = {**settings_as_json(settings.training), **fit.outcome.facts()}
 
         def evaluate(model: LoadedModel) -> tuple[dict[str, Any], dict[str, Any]]:
             errors = {"training": round(fit.training, 6), "validation": round(fit.validation, 6)}

@@ -24,7 +24,7 @@ from torch.nn import functional
 from CACScoringLib.core.errors import DataError
 from CACScoringLib.networks.configs import VesselNetConfig
 from CACScoringLib.networks.vessels import VesselNet
-from CACScoringLib.whole_scan.vessels import normalise, to_agatston
+from CACScoringLib.whole_scan.vessels import normalised_scores, to_agatston
 
 from ...data.augmentation import cut_box
 from ...training.settings import LoopSettings
@@ -208,7 +208,7 @@ class VesselTask(Task[CheckpointFacts]):
 
     def _targets(self, names: Sequence[str]) -> torch.Tensor:
         scores = np.stack([np.asarray(self.agatston[name], float) for name in names])
-        return torch.from_numpy(normalise(scores, self.largest, self.output).astype(np.float32))
+        return torch.from_numpy(normalised_scores(scores, self.largest, self.output).astype(np.float32))
 
 
 def _digest(training: Volumes, validation: Volumes, agatston: Mapping[str, np.ndarray]) -> str:

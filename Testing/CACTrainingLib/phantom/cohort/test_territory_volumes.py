@@ -157,5 +157,5 @@ def test_scanners_equal_the_slow_form(monkeypatch):
 @pytest.mark.long
 @pytest.mark.parametrize(("number", "is_surrounded"), [(100_000, True), (NUMBER, False)])
 def test_patients_of_both_kinds_have_the_surroundings_that_their_traits_state(number, is_surrounded):
-    patient, _, traits, _ = territory_volumes.draw(number)
+    patient, _, traits, _ = territory_volumes.draw_positioned(number)
     assert traits["surroundings"] == (patient.body.surroundings is not None) == is_surrounded

@@ -11,7 +11,7 @@ from scipy import ndimage
 from CACScoringLib.core.errors import NoHeartError
 from CACScoringLib.core.grid import GRID_MM, Grid, bounding_box
 from CACScoringLib.core.scan_grid import on_working_grid
-from CACScoringLib.core.slices import LUNG_EDGE_HU
+from CACScoringLib.core.slice_checks import LUNG_EDGE_HU
 from CACScoringLib.core.voxels import voxels_of
 
 MIN_FITTED_ML = 60.0

@@ -4,8 +4,8 @@ import pytest
 from dicom_files import chest_hu, write_series
 
 from CACScoringLib.core.errors import SliceGeometryError
-from CACScoringLib.io.acquisition import clock
 from CACScoringLib.io.reading import read_ct
+from CACScoringLib.io.series_acquisition import clock
 
 
 class TestAcquisition:

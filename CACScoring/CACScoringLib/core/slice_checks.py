@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from .warning_codes import Check, checks_at
+from .warning_codes import CHECKS, Check
 
 BLOCK = 4
 """Pixels of a row in a block."""
@@ -126,9 +126,9 @@ def slice_measures(hu: np.ndarray, code: str) -> Iterator[tuple[Check, np.ndarra
         return
     # Coarse values are equal by chance.
     is_fine = step_of_values(hu) < 2 * MIN_NOISE_HU
-    for check in checks_at("slice"):
-        if check.code == code and (is_fine or check.fact not in _OF_NOISE):
-            yield check, _MEASURES[check.fact](blocks)
+    for check in CHECKS.values():
+        if check.code == code and check.word in _MEASURES and (is_fine or check.word not in _OF_NOISE):
+            yield check, _MEASURES[check.word](blocks)
 
 
 @dataclass(frozen=True)
@@ -317,10 +317,11 @@ _MEASURES: dict[str, Callable[[_Blocks], np.ndarray]] = {
     "gaps": _gaps,
     "jumps": _jumps,
 }
-"""Facts of each slice, [k], NaN where unknown; a slice counts by the first that finds it or a neighbour."""
+"""Quantities of each slice, [k], NaN where unknown, by the words of their checks. A slice counts by the first that
+finds it or a neighbour."""
 
 _OF_NOISE = ("novelty", "novelty_of_mean", "quiet", "quiet_to_next")
-"""Facts that need values in steps finer than noise."""
+"""Quantities that need values in steps finer than noise."""
 
 
 def tissue_values(hu: np.ndarray) -> np.ndarray | None:

@@ -15,8 +15,8 @@ from filelock import FileLock
 
 from CACScoringLib.core.errors import CTError
 from CACScoringLib.core.version import kill_tree
-from CACTrainingLib.training import background as training_runs
-from CACTrainingLib.training.background import read_curves, runs_of, state_of
+from CACTrainingLib.training import background_runs as training_runs
+from CACTrainingLib.training.background_runs import read_curves, runs_of, state_of
 from CACTrainingLib.training.run_folder import read_run, training_lock, write_run
 
 

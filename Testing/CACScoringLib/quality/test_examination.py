@@ -11,7 +11,7 @@ from CACScoringLib.anatomy.heart_region import HeartRegion
 from CACScoringLib.core.ct import Acquisition, ScanWarning, scan_from_image
 from CACScoringLib.core.errors import ContrastError
 from CACScoringLib.pipeline import score_scan
-from CACScoringLib.quality.acquisition import (
+from CACScoringLib.quality.examination import (
     examine,
     examine_quality,
     measure_blood,

@@ -11,7 +11,7 @@ from CACScoringLib.core.ct import Acquisition, scan_from_image
 from CACScoringLib.core.errors import SliceGeometryError
 from CACScoringLib.core.grid import Grid
 from CACScoringLib.core.interpolation import interpolated_axes
-from CACScoringLib.core.slices import (
+from CACScoringLib.core.slice_checks import (
     BLOCK,
     _Blocks,
     blank_slices,
@@ -21,7 +21,7 @@ from CACScoringLib.core.slices import (
     tissue_values,
 )
 from CACScoringLib.mrml.sample_data import sample_file
-from CACScoringLib.quality.acquisition import tissue_warnings
+from CACScoringLib.quality.examination import tissue_warnings
 
 
 @pytest.mark.parametrize(("row", "column"), [(6, 16), (10, 16), (8, 12), (8, 20)])

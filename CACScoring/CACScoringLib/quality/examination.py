@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -17,7 +16,7 @@ from ..core.acquisition import Acquisition, agent_named
 from ..core.ct import CTScan, ScanWarning
 from ..core.errors import ContrastError
 from ..core.grid import GRID_MM, bounding_box
-from ..core.slices import (
+from ..core.slice_checks import (
     BODY_HU,
     MIN_DRIFT_HU,
     blank_slices,
@@ -25,7 +24,7 @@ from ..core.slices import (
     tissue_values,
 )
 from ..core.text import UNUSUAL
-from ..core.warning_codes import run_checks
+from ..core.warning_codes import run_check
 from ..record.findings import BloodPool, Normalisation
 from .normalisation import normalisation_warnings
 from .orientation import require_oriented
@@ -57,7 +56,7 @@ MAX_NOISE_PIXEL_MM = 1.5
 """Largest pixels; of larger ones a window holds too few."""
 
 ADULT_YEARS, MAX_CHILD_MM, MIN_CHILD_RATIO = 16, 20.0, 0.85
-"""Age from which vertebrae are as large as in checks.csv; if it is unknown, largest distance and width of children's
+"""Age from which vertebrae have the size of adults'; if it is unknown, largest distance and width of children's
 vertebrae, and least ratio of the two."""
 
 USUAL_FAT_HU, USUAL_MUSCLE_HU = -102.0, 42.0
@@ -75,44 +74,76 @@ def examine(scan: CTScan, blood: BloodPool | None, threshold_hu: float = THRESHO
     Returns:
         A warning for each finding.
     """
-    acquisition, kvp = scan.acquisition, scan.acquisition.calcium_kvp
-    thickness_mm, spacing_mm = acquisition.slice_thickness_mm, scan.slice_spacing_mm
-    across_mm, down_mm = scan.image.GetSpacing()[:2]
+    return (
+        *_voltage_warnings(scan.acquisition, threshold_hu),
+        *_size_warnings(scan),
+        *_blood_warnings(scan.acquisition, blood, threshold_hu),
+    )
+
+
+def _voltage_warnings(acquisition: Acquisition, threshold_hu: float) -> list[ScanWarning]:
+    """Check filter and tube voltage, which the threshold is defined for."""
+    if acquisition.has_tin_filter:
+        message = (
+            "The scan was acquired with a tin filter, for which no thresholds are published. Those of 120 kVp (130 HU) "
+            "apply; the score is probably lower than without the filter."
+        )
+        return [ScanWarning("tin-filter", message)]
+    warnings = []
+    if mix := acquisition.energy_mix:
+        message = (
+            f"The images mix two tube voltages ({mix} in the series description), so their values are about those of "
+            "120 kVp, whose thresholds apply."
+        )
+        warnings.append(ScanWarning("energies-mixed", message))
+    kvp = acquisition.calcium_kvp
+    if kvp is None:
+        message = "The tube voltage is unknown, but the score is valid at 120 kVp only."
+        return [*warnings, ScanWarning("kvp-unknown", message)]
     effect = "thresholds and weights are defined at 120 kVp"
     if threshold_hu != THRESHOLD_HU:
         effect = f"the threshold is {threshold_hu:g} HU instead of {THRESHOLD_HU:g} HU"
-    facts: dict[str, Any] = {"finding": "", "blood": None, "noise_reach": None, "gaps": None}
-    if thickness_mm is not None:
-        facts |= {"gaps": spacing_mm / thickness_mm, "gap": spacing_mm - thickness_mm}
-    if blood is not None and not blood.enhanced:  # enhanced blood is judged by require_unenhanced
-        facts |= {
-            "finding": f", but the blood measures {blood.bright_hu:.0f} HU, as without contrast",
-            "blood": blood.bright_hu,
-            "noise_reach": blood.median_hu + NOISE_SDS * blood.noise_hu - threshold_hu,
-            "noise_hu": blood.noise_hu,
-            "median_hu": blood.median_hu,
-        }
-    return tuple(
-        run_checks(
-            "acquisition",
-            tin=acquisition.has_tin_filter,
-            mix="" if acquisition.has_tin_filter else acquisition.energy_mix or "",
-            no_voltage=kvp is None,
-            voltage=None if kvp is None or acquisition.has_tin_filter else abs(kvp - STANDARD_KVP),
-            kvp=kvp,
-            effect=effect,
-            no_thickness=thickness_mm is None,
-            thickness=thickness_mm,
-            pixels=max(across_mm, down_mm),
-            across=across_mm,
-            down=down_mm,
-            spacing=spacing_mm,
-            agent=named_agent(acquisition) or "",
-            no_blood=blood is None,
-            threshold_hu=threshold_hu,
-            **facts,
+    return warnings + run_check("not-120-kvp", abs(kvp - STANDARD_KVP), kvp=kvp, effect=effect)
+
+
+def _size_warnings(scan: CTScan) -> list[ScanWarning]:
+    """Check thickness and distance of slices, and pixels."""
+    thickness_mm, spacing_mm = scan.acquisition.slice_thickness_mm, scan.slice_spacing_mm
+    across_mm, down_mm = scan.image.GetSpacing()[:2]
+    warnings = run_check("thick-slices", thickness_mm)
+    if thickness_mm is None:
+        message = (
+            "The slice thickness is unknown (it does not follow from the slice spacing); thick slices can hide small "
+            "lesions."
         )
-    )
+        warnings = [ScanWarning("thickness-unknown", message)]
+    warnings += run_check("coarse-pixels", max(across_mm, down_mm), across=across_mm, down=down_mm)
+    warnings += run_check("wide-spacing", spacing_mm)
+    if thickness_mm is not None:
+        warnings += run_check("slice-gaps spacing", spacing_mm / thickness_mm, gap=spacing_mm - thickness_mm)
+    return warnings
+
+
+def _blood_warnings(acquisition: Acquisition, blood: BloodPool | None, threshold_hu: float) -> list[ScanWarning]:
+    """Check for a contrast agent and noise; `require_unenhanced` judges enhanced blood."""
+    warnings = []
+    is_usual = blood is not None and not blood.enhanced
+    if agent := named_agent(acquisition):
+        finding = f", but the blood measures {blood.bright_hu:.0f} HU, as without contrast" if is_usual else ""
+        message = f"The scan's DICOM tag names a contrast agent ({agent}){finding}."
+        warnings.append(ScanWarning("contrast-tag", message))
+    if blood is None:
+        message = "The blood in the heart could not be measured, so contrast and noise were not checked."
+        warnings.append(ScanWarning("blood-unmeasured", message))
+    elif is_usual:
+        warnings += run_check("blood-bright", blood.bright_hu)
+        if blood.median_hu + NOISE_SDS * blood.noise_hu >= threshold_hu:
+            message = (
+                f"The noise is {blood.noise_hu:.0f} HU, so blood ({blood.median_hu:.0f} HU) reaches {threshold_hu:g} "
+                "HU by chance: small lesions may be noise. A softer kernel or thicker slices reduce it."
+            )
+            warnings.append(ScanWarning("noise", message))
+    return warnings
 
 
 def require_unenhanced(scan: CTScan, blood: BloodPool | None, allow_contrast: bool = False) -> tuple[ScanWarning, ...]:
@@ -261,12 +292,16 @@ def examine_quality(
         normalisation = replace(normalisation, noise_hu=before.noise_hu)
     doubts = require_unenhanced(scored, blood, allow_contrast)
     warnings = [*normalisation_warnings(normalisation), *examine(scored, blood, threshold_hu)]
-    warnings += run_checks("heart", blank_slices=_blank_beside(scored, heart.mask))
+    if _is_beside_blank(scored, heart.mask):
+        message = (
+            "The heart region reaches blank slices, so part of the heart is missing, and its calcium is not counted."
+        )
+        warnings.append(ScanWarning("heart-cut", message))
     if is_heart:
         warnings += body_warnings(scored)
     if is_heart and (blood is None or not blood.enhanced):  # enhanced vessels look like bone
         warnings += tissue_warnings(scan.hu, tissue_values(scan.hu))
-        warnings += noise_warnings(scan, heart.mask)
+        warnings += uneven_noise_warnings(scan, heart.mask)
         warnings += spine_warnings(*vertebrae(scan, heart.mask), scan.acquisition.patient_age_years)
         doubts += require_oriented(scored, heart.mask, allow_reversed)
     return ImageQuality(blood, normalisation, (*warnings, *doubts))
@@ -277,7 +312,10 @@ def body_warnings(scan: CTScan) -> list[ScanWarning]:
     sides_mm = scan.image.GetSpacing()
     ratio = min(after / before for before, after in pairwise(sorted(sides_mm)))
     text = " × ".join(f"{side:.3g}" for side in sides_mm)
-    return run_checks("body", bone=_bone_share(scan), side_ratio=ratio, sides=text)
+    return [
+        *run_check("calcium-suppressed", _bone_share(scan)),
+        *run_check("geometry-implausible sides", ratio, sides=text),
+    ]
 
 
 def _bone_share(scan: CTScan) -> float | None:
@@ -286,9 +324,9 @@ def _bone_share(scan: CTScan) -> float | None:
     return bone_ml / body_ml if body_ml >= MIN_BODY_ML else None
 
 
-def _blank_beside(scan: CTScan, heart: np.ndarray) -> int:
+def _is_beside_blank(scan: CTScan, heart: np.ndarray) -> bool:
     places = np.flatnonzero(heart.any((1, 2)))
-    return places.size and sum(places[0] - 1 <= k <= places[-1] + 1 for k in blank_slices(scan.hu)[1])
+    return places.size > 0 and any(places[0] - 1 <= k <= places[-1] + 1 for k in blank_slices(scan.hu)[1])
 
 
 def tissue_warnings(hu: np.ndarray, values: np.ndarray | None) -> list[ScanWarning]:
@@ -300,29 +338,34 @@ def tissue_warnings(hu: np.ndarray, values: np.ndarray | None) -> list[ScanWarni
     """
     if values is None:
         return []
-    facts: dict[str, Any] = {"shift": None, "phantom_shift": None}
+    warnings = []
     if not np.isnan(values).all(0).any():
         fat, muscle = np.nanmedian(values, axis=0)
         offsets = fat - USUAL_FAT_HU, muscle - USUAL_MUSCLE_HU
         # Fat alone is off in lean people, in whom it is thin and mixes with muscle.
         shared = min(offsets, key=abs) if offsets[0] * offsets[1] > 0 else 0.0
-        kind = "phantom_shift" if shared and is_extruded(hu) else "shift"
-        facts |= {kind: shared, "fat": fat, "muscle": muscle, "offset": sum(offsets) / 2}
-    return run_checks("tissue", **facts, **_drift(values))
+        cause = f"the values are shifted by about {sum(offsets) / 2:+.0f} HU, or the images are no usual CT"
+        is_phantom = bool(shared) and is_extruded(hu)
+        if is_phantom:
+            cause = "all slices show one cross-section, as of a phantom, whose plastics are no tissue"
+        warnings = run_check("tissue-off", shared, fat=fat, muscle=muscle, cause=cause)
+        if is_phantom:
+            warnings = [replace(warning, severe=False) for warning in warnings]
+    return warnings + run_check("tissue-drift", **_drift(values))
 
 
 def _drift(values: np.ndarray) -> dict[str, float]:
-    """Return the largest change between two quarters that fat and muscle share."""
-    findings: list[dict[str, float]] = [{"drift": 0.0}]
+    """Return the largest change between two quarters that fat and muscle share: facts of the check of drift."""
+    findings: list[dict[str, float]] = [{"value": 0.0}]
     for first, last in combinations(range(len(values)), 2):
         fat, muscle = changes = values[last] - values[first]
         if (changes * np.sign(changes.sum())).min() > MIN_DRIFT_HU:
             places = {"first": first + 1, "last": last + 1}
-            findings.append({"drift": abs(changes.sum()), "fat_change": fat, "muscle_change": muscle, **places})
-    return max(findings, key=lambda finding: finding["drift"])
+            findings.append({"value": abs(changes.sum()), "fat_change": fat, "muscle_change": muscle, **places})
+    return max(findings, key=lambda finding: finding["value"])
 
 
-def noise_warnings(scan: CTScan, heart: np.ndarray) -> list[ScanWarning]:
+def uneven_noise_warnings(scan: CTScan, heart: np.ndarray) -> list[ScanWarning]:
     """Compare the strongest with the median noise of soft tissue in windows within the heart.
 
     heart: Mask on the scan's grid, bool [k, j, i].
@@ -343,7 +386,7 @@ def noise_warnings(scan: CTScan, heart: np.ndarray) -> list[ScanWarning]:
     power = ndimage.uniform_filter(np.where(is_soft, fine**2, 0), window)
     noise = np.sqrt(np.maximum(power[share > 0.5], 0) / share[share > 0.5])
     usual = float(np.median(noise)) if noise.size else 0.0
-    return run_checks("noise", ratio=float(np.percentile(noise, 99.5)) / usual if usual else None)
+    return run_check("noise-uneven", float(np.percentile(noise, 99.5)) / usual if usual else None)
 
 
 def spine_warnings(pitch_mm: float | None, width_mm: float | None, age_years: int | None) -> list[ScanWarning]:
@@ -354,10 +397,17 @@ def spine_warnings(pitch_mm: float | None, width_mm: float | None, age_years: in
     is_small = max(pitch_mm or np.inf, width_mm or np.inf) < MAX_CHILD_MM
     has_shape = is_small and (pitch_mm or 0.0) > MIN_CHILD_RATIO * (width_mm or 0.0)
     is_child = has_shape if age_years is None else age_years < ADULT_YEARS
-    facts = {"pitch": pitch_mm, "width": width_mm}
-    doubtful = {f"doubtful_{name}": size_mm for name, size_mm in facts.items()}
-    facts["ratio"] = pitch_mm / width_mm if pitch_mm and width_mm else None
-    severe = run_checks("spine", **facts, **dict.fromkeys(doubtful))
-    if is_child or sum(warning.severe is True for warning in severe) < len(doubtful):
-        return run_checks("spine", pitch=None, width=None, ratio=facts["ratio"], **doubtful)
-    return severe
+    warnings = _vertebra_warnings(pitch_mm, width_mm, is_certain=True)
+    if is_child or len(warnings) < 2:
+        warnings = _vertebra_warnings(pitch_mm, width_mm, is_certain=False)
+    return warnings or run_check("spacings-unusual", pitch_mm / width_mm if pitch_mm and width_mm else None)
+
+
+def _vertebra_warnings(pitch_mm: float | None, width_mm: float | None, is_certain: bool) -> list[ScanWarning]:
+    if is_certain:
+        of_pitch, of_width = "is wrong, and so is the score", "is wrong, and so are areas and scores"
+    else:
+        of_pitch, of_width = "may be wrong, and so may the score", "may be wrong, and so may areas and scores"
+    warnings = run_check("geometry-implausible pitch", pitch_mm, verdict=of_pitch)
+    warnings += run_check("geometry-implausible width", width_mm, verdict=of_width)
+    return [replace(warning, severe=is_certain) for warning in warnings]
