@@ -57,7 +57,7 @@ def main() -> None:
     models = [model, territories]
     if arguments.other is not None:
         models.append(load_model(arguments.other, "cpu"))
-        columns["other"] = _estimates(models[-1], territories, *first["unseen"], arguments.patients)
+        columns[models[-1].card.name] = _estimates(models[-1], territories, *first["unseen"], arguments.patients)
     settings = "".join(f"{used.card.name} {used.card.sha256[:8]}; " for used in models)
     settings += f"{arguments.patients} patients of the training; as many after {VALIDATION_PATIENTS} of the validation"
     about = origin("Testing/Benchmarks/lesion_network.py CSV", settings, SEED)

@@ -98,6 +98,7 @@ COLUMNS = {
     "map-compact": "map",
     "map-labels": "map from slice labels",
     "lesions-compact": "unseen",
+    "lesions-kinds": "lesions-kinds",
 }
 """Columns of results/pairs.csv and results/lesion-network.csv by model."""
 
