@@ -51,7 +51,7 @@ def test_a_training_outlives_its_starter_is_stopped_and_resumed(cohort, cache, t
     arguments += ["--device", "cpu", "--minutes", "0.1", "--steps", "1000000", "--settings", json.dumps(settings)]
     arguments += ["--progress", "json"]
     starter = (
-        "import os, sys; from pathlib import Path; from CACTrainingLib.training import background as r; "
+        "import os, sys; from pathlib import Path; from CACTrainingLib.training import background_runs as r; "
         "r.start(sys.executable, os.environ, sys.argv[2:], Path(sys.argv[1])); "
         "assert r.state_of(Path(sys.argv[1])).state == 'starting'"
     )
