@@ -13,7 +13,7 @@ from CACScoringLib.core.categories import CATEGORIES, category_numbers, category
 from CACScoringLib.core.labels import Artery
 from CACScoringLib.readings.agreement import _total_statistics
 from CACScoringLib.readings.cases import ReviewCase
-from CACScoringLib.readings.work_list import ReadingProgress
+from CACScoringLib.readings.work_list import ReadingProgress, WorkList
 from CACScoringLib.record.scores import MethodScore
 from CACScoringLib.report.headline import headline
 from CACScoringLib.scoring.scores import categories_of, class_number, risk_class
@@ -57,8 +57,9 @@ def case(tmp_path):
 def test_every_place_states_the_category_of_the_printed_score(agatston, expected, case):
     method = method_of(agatston)
     text = headline({"threshold": method}, categories_of(method), ()).category
-    reviewed = _facts(case, ReadingProgress("reviewed", agatston))
-    before = _facts(replace(case, agatston=agatston, has_category=True), ReadingProgress())
+    work = WorkList([case], ["Ann"])
+    reviewed = _facts(work, case, ReadingProgress("reviewed", agatston))
+    before = _facts(work, replace(case, agatston=agatston, has_category=True), ReadingProgress())
     assert f"category {expected.replace('-', '–')} ·" in text
     assert (reviewed["category"], before["category"], category_of(agatston)) == (expected,) * 3
     assert CATEGORIES[category_numbers(np.array(agatston))] == expected

@@ -51,7 +51,7 @@ def _ripple(values: np.ndarray) -> tuple[float, float, float]:
     amplitudes[frequencies < MIN_FREQUENCY] = 0
     peak = int(amplitudes.argmax())
     usual = float(np.median(amplitudes[frequencies >= MIN_FREQUENCY]))
-    return float(amplitudes[peak]), usual, float(1 / frequencies[peak])
+    return float(amplitudes[peak]), usual, float(1 / frequencies[peak]) if peak else np.inf
 
 
 def _correlation_of_slices(hu: np.ndarray) -> np.ndarray | None:

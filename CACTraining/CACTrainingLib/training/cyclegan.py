@@ -162,10 +162,10 @@ class CycleTask(Task[CycleTraining]):
         self.pools = ImagePools(settings.pool)
         crop = settings.augmentation.crop
         self.check: DiscriminatorCheck | None = None
-        if settings.needs_discriminators and settings.adversarial_weight:
+        if settings.adversarial_weight:
             slices = gate_slices(validation, settings.loop.seed, known_maps)
             self.check = DiscriminatorCheck(validation, slices, crop, settings.dither_hu, device)
-        self.waits = self.check is not None
+        self.waits = self.check is not None and settings.needs_discriminators
         self.looks: list[dict[str, float]] = []
         area = (crop / SLICE_SIZE) ** 2 if settings.identity_by_area else 1.0
         self.weights = {
@@ -206,7 +206,8 @@ class CycleTask(Task[CycleTraining]):
         seed = np.random.SeedSequence([self.settings.loop.seed, fabric.global_rank, number]).generate_state(1)[0]
         noise = torch.Generator(fabric.device).manual_seed(int(seed))
         adversarial = bool(self.settings.adversarial_weight)
-        if self.waits or (adversarial and self.check is None and number < self.settings.warmup_steps):
+        warms_up = not self.settings.needs_discriminators and number < self.settings.warmup_steps
+        if self.waits or (adversarial and warms_up):
             self.began = number + 1
             return {"warmup": self._teach_discriminators(self._real_images(batch, noise), fabric, noise, self.waits)}
         if adversarial and self.settings.discriminator_eval:
@@ -362,7 +363,7 @@ class CycleTask(Task[CycleTraining]):
 
     def obstacle(self, step: int, is_over: bool) -> DataError | None:
         settings = self.settings
-        if is_over and self.check is not None and not self.waits and self.began >= step:
+        if is_over and settings.needs_discriminators and not self.waits and self.began >= step:
             return DataError(
                 f"The discriminators see calcium only after all {step} steps, so the generators have not begun. "
                 f"Start anew with more steps or minutes ({OUTPUT})."

@@ -142,7 +142,8 @@ def lists(packages):
     """Requirements of both panels by the name of the list."""
     from CACTrainingLib.panel import parameters as training
 
-    return {name: value for name, value in {**vars(packages), **vars(training)}.items() if "REQUIREMENTS" in name}
+    lists = {name: value for name, value in {**vars(packages), **vars(training)}.items() if "REQUIREMENTS" in name}
+    return lists | {"RADIOMICS_REQUIREMENTS": (*packages.TORCH_REQUIREMENTS, *packages.EXTRAS["radiomics"])}
 
 
 def names_of(requirements) -> set[str]:

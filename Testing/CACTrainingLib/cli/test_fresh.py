@@ -49,7 +49,7 @@ WITHOUT_DATA = ("territories", "super-resolution")
 DOES_ITS_WORK = [
     "score SCAN --output new",
     "cohort table.csv --output new",
-    "validate table.csv --output new",
+    "evaluate accuracy --data table.csv --output new",
     "evaluate reproducibility --data pairs.csv --output new",
 ]
 ENDS_EARLY = [

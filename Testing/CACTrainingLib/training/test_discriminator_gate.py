@@ -160,6 +160,15 @@ def test_generators_begin_at_the_first_validation_that_shows_calcium(parts, tmp_
 
 
 @pytest.mark.long
+def test_generators_can_begin_without_the_gate_whose_conditions_are_measured_alike(parts, tmp_path):
+    settings = replace(SETTINGS, needs_discriminators=False)
+    task = CycleTask(settings, *parts)
+    train(task, settings.loop, tmp_path, Progress(), "cpu")
+    assert task.began == settings.warmup_steps
+    assert all("reward_with_calcium" in line for line in validations(tmp_path))
+
+
+@pytest.mark.long
 def test_generators_begin_once_discriminators_see_calcium(cohort, cache, tmp_path, monkeypatch):
     """The state is kept in the checkpoint, and the model is evaluated as published."""
     options = RunOptions((cohort,), tmp_path / "map", preset="compact-discriminators-first", device="cpu")
