@@ -34,11 +34,22 @@ def interpolated_axes(hu: np.ndarray) -> dict[int, float]:
         amplitude, usual, period = _ripple(np.log(noise))
         if amplitude > max(max_amplitude, max_multiple * usual):
             periods[axis] = period
-    if 0 not in periods and (correlations := _correlation_of_slices(hu[:, :: steps[1]])) is not None:
-        amplitude, _, period = _ripple(correlations)
-        if amplitude > MAX_CORRELATION_RIPPLE:
-            periods[0] = period
     return periods
+
+
+def correlated_slices(hu: np.ndarray) -> dict[int, float]:
+    """Find slices that were interpolated, by periodic correlation of noise in neighbouring ones.
+
+    hu: Scan [k, j, i] whose slices lie where they belong; others correlate periodically, too.
+
+    Returns:
+        The period in slices by axis, which is 0.
+    """
+    correlations = _correlation_of_slices(hu[:, :: max(1, hu.shape[1] // 48)])
+    if correlations is None:
+        return {}
+    amplitude, _, period = _ripple(correlations)
+    return {0: period} if amplitude > MAX_CORRELATION_RIPPLE else {}
 
 
 def _ripple(values: np.ndarray) -> tuple[float, float, float]:

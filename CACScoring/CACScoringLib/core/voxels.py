@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import NotHounsfieldError, NotVolumeError, SliceGeometryError
-from .interpolation import interpolated_axes
+from .interpolation import correlated_slices, interpolated_axes
 from .slice_checks import air_offset, blank_slices, foreign_slices, repeated_slices, step_of_values
 from .text import abbreviated_list
 from .warning_codes import ScanWarning, run_check
@@ -189,16 +189,24 @@ def slice_warnings(image: sitk.Image) -> list[ScanWarning]:
             "resampled. Lesions may be missing or doubled."
         )
         changed.append(ScanWarning("slices-repeated", message))
-    if periods := interpolated_axes(hu):
-        names = ("slices", "rows", "columns")
-        steps = " and ".join(f"{period:.1f} {names[axis]}" for axis, period in periods.items())
-        message = (
-            f"The noise changes every {steps}: the voxels were interpolated, or two reconstructions are mixed. "
-            "Interpolation blurs small calcium and lowers scores."
-        )
-        changed.append(ScanWarning("interpolated", message))
-    # Copies and interpolation look foreign too, and foreign slices like gaps.
-    return [*blank, *(changed or _foreign_warning(hu) or _gap_warning(hu))]
+    changed += _interpolation_warning(interpolated_axes(hu))
+    # Copies and interpolation look foreign too, and foreign slices correlate as interpolated ones, and look like gaps.
+    return [
+        *blank,
+        *(changed or _foreign_warning(hu) or _interpolation_warning(correlated_slices(hu)) or _gap_warning(hu)),
+    ]
+
+
+def _interpolation_warning(periods: dict[int, float]) -> list[ScanWarning]:
+    if not periods:
+        return []
+    names = ("slices", "rows", "columns")
+    steps = " and ".join(f"{period:.1f} {names[axis]}" for axis, period in periods.items())
+    message = (
+        f"The noise changes every {steps}: the voxels were interpolated, or two reconstructions are mixed. "
+        "Interpolation blurs small calcium and lowers scores."
+    )
+    return [ScanWarning("interpolated", message)]
 
 
 def _foreign_warning(hu: np.ndarray) -> list[ScanWarning]:

@@ -257,7 +257,7 @@ def test_nothing_to_score(tmp_path, capsys, source):
 
 @pytest.mark.long
 @pytest.mark.usefixtures("quick")
-def test_results_of_a_recalibrated_model_are_not_mixed(table, tmp_path, monkeypatch, capsys):
+def test_a_recalibrated_model_is_no_other_setting(table, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CAC_MODEL_DIR", str(tmp_path / "installed"))
     cards = {n: untrained(n, f"my-{n}", tmp_path / "installed") for n in ("slices", "decomposition")}
     monkeypatch.setattr(cohort, "prepare_scoring", lambda *_: lambda job: ScanOutcome(reason="not scored here"))
@@ -266,8 +266,8 @@ def test_results_of_a_recalibrated_model_are_not_mixed(table, tmp_path, monkeypa
     run(table, tmp_path / "other", *options)
     assert "other settings" not in capsys.readouterr().err
     update_card(cards["decomposition"], {"floor_hu": 33.0}, {})
-    assert run(table, tmp_path / "other", *options) == cli.BAD_USAGE
-    assert "calibrations.decomposition was" in capsys.readouterr().err
+    assert run(table, tmp_path / "other", *options) == cli.BAD_INPUT  # no scan is scored here
+    assert "other settings" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("quick")
