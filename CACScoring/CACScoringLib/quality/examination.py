@@ -127,15 +127,15 @@ def _size_warnings(scan: CTScan) -> list[ScanWarning]:
 def _blood_warnings(acquisition: Acquisition, blood: BloodPool | None, threshold_hu: float) -> list[ScanWarning]:
     """Check for a contrast agent and noise; `require_unenhanced` judges enhanced blood."""
     warnings = []
-    is_usual = blood is not None and not blood.enhanced
+    usual = None if blood is None or blood.enhanced else blood
     if agent := named_agent(acquisition):
-        finding = f", but the blood measures {blood.bright_hu:.0f} HU, as without contrast" if is_usual else ""
+        finding = f", but the blood measures {usual.bright_hu:.0f} HU, as without contrast" if usual else ""
         message = f"The scan's DICOM tag names a contrast agent ({agent}){finding}."
         warnings.append(ScanWarning("contrast-tag", message))
     if blood is None:
         message = "The blood in the heart could not be measured, so contrast and noise were not checked."
         warnings.append(ScanWarning("blood-unmeasured", message))
-    elif is_usual:
+    elif not blood.enhanced:
         warnings += run_check("blood-bright", blood.bright_hu)
         if blood.median_hu + NOISE_SDS * blood.noise_hu >= threshold_hu:
             message = (

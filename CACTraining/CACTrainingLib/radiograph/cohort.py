@@ -348,8 +348,8 @@ def list_scans(source: Path, gated: bool | None = None) -> tuple[list[Projection
         warnings.append(ScanWarning("scan-left-out", message))
         scans = [scan for scan in scans if scan.facts[LABELS[0]]]
     if without_patient := [str(scan.ct) for scan in listed if not scan.patient]:
-        count, files = len(without_patient), abbreviated_list(without_patient)
-        message = f"{count} scans have no patient ID ({files}): each counts as a patient. Fill in that column."
+        count, named = len(without_patient), abbreviated_list(without_patient)
+        message = f"{count} scans have no patient ID ({named}): each counts as a patient. Fill in that column."
         warnings.append(ScanWarning("patient-id-missing", message))
     return scans, warnings
 

@@ -175,7 +175,7 @@ def test_a_new_calibration_keeps_results_to_be_scored_by_facts(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"models": {"decomposition": "map ba9876543210"}},
+        {"models": {"decomposition": "map fedc76543210"}},
         {"calibrations": {"decomposition": "a", "radiomics": "b"}},
         {"identify": True},
     ],
