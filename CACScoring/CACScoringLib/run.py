@@ -301,12 +301,12 @@ def _origin_warnings(
     file: Path | sitk.Image | None, scan: CTScan, kind: Kind, recorded: InputRecord | None = None
 ) -> tuple[ScanWarning, ...]:
     """Check series and patient of a label map or mask as far as it states them. Raises MaskError."""
+    if file is None:
+        return ()
     from .exchange.belonging import check_image_file, check_origin, origin_of_image  # loads pydicom
 
     if isinstance(file, Path):
         return check_image_file(file, scan, kind, recorded)
-    if file is None:
-        return ()
     name = "The label map" if kind == "lesions" else f"The {kind}"
     metadata = {key: file.GetMetaData(key) for key in file.GetMetaDataKeys()}
     return check_origin(origin_of_image(metadata, name), scan, name, kind, recorded)

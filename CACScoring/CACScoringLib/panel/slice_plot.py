@@ -97,7 +97,7 @@ class SlicePlot(qt.QWidget):
             painter.end()
             return
         self._drawBars(painter)
-        painter.setPen(palette.color(qt.QPalette.Text))
+        painter.setPen(palette.color(qt.QPalette.Disabled, qt.QPalette.Text))
         for limit in self._limits:
             y = int(self._bottom() - self._height(limit)) + 0.5  # the middle of a pixel
             painter.drawLine(qt.QPointF(0, y), qt.QPointF(self.width, y))

@@ -311,9 +311,8 @@ class ScoreRecord(ScoredCalcium):
     @property
     def slice_limits(self) -> tuple[float | None, float | None]:
         """Probability from which slices were decomposed, and that of a classifier that decides alone, as published."""
-        decomposed_from = (self.decomposition_settings or {}).get("slice_threshold")
-        is_number = isinstance(decomposed_from, (int, float))
-        return float(decomposed_from) if is_number else None, self.slices_positive_from  # type: ignore[arg-type]
+        limit = (self.decomposition_settings or {}).get("slice_threshold")
+        return float(limit) if isinstance(limit, (int, float)) else None, self.slices_positive_from
 
     @property
     def noise_hu(self) -> float | None:

@@ -232,10 +232,8 @@ def _by_vessel(job: Job) -> dict[str, float]:
 
 
 def _slice_threshold(record: ScoreRecord) -> float:
-    if record.slices_positive_from is not None:
-        return record.slices_positive_from
-    settings: Mapping[str, Any] = record.decomposition_settings or {}
-    return float(settings.get("slice_threshold", 0.0))
+    decomposed_from, published = record.slice_limits
+    return (decomposed_from or 0.0) if published is None else published
 
 
 def _scores(method: MethodScore, per_mass: float) -> Scores:
